@@ -1,0 +1,3 @@
+"""Graph-based weather forecasting on any domain: deterministic, latent-variable and diffusion models."""
+
+__version__ = "1.0.0"
