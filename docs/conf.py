@@ -27,12 +27,13 @@ extensions = [
     "autodoc2",
     "demo_pictures",
 ]
-exclude_patterns = ["_build", "_extensions"]
+exclude_patterns = ["_build", "_extensions", "_pictures"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist", "attrs_block"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]
+# Four packages have an InputError each: a bare name is resolved to the nearest.
+suppress_warnings = ["myst.header", "ref.python"]
 
 # The sources are read, never imported: the site builds without torch.
 autodoc2_packages = [
