@@ -22,6 +22,7 @@ copyright = "2026, the developers"
 extensions = [
     "myst_parser",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx_copybutton",
     "sphinx_design",
     "autodoc2",
