@@ -1,0 +1,224 @@
+r"""Hard constraints on partial molecular graphs, exact in every conditional.
+
+Let :math:`c_a` be the largest number of bonds of atom class :math:`a`, and
+:math:`u_i` the sum of the bond orders already generated at node :math:`i`.  A
+partial graph can be completed within the valences iff :math:`u_i \le c_{x_i}` at every
+node, where a masked node counts with :math:`\max_a c_a`: the remaining pairs may stay
+unbonded.  :class:`Valence` therefore keeps exactly the classes that have a completion.
+
+:class:`Connectivity` looks ahead to one component.  With the bonds generated so far
+a partial graph has :math:`m` components; a pair is *open* if it is masked and both
+ends have room for a bond.  Completion to a connected molecule needs
+
+1. that bonds and open pairs together connect all nodes, and
+2. :math:`\sum_i \min(r_i, o_i) \ge 2(m - 1)`, with :math:`r_i` the room of node
+   :math:`i` and :math:`o_i` its open pairs to other components: the :math:`m - 1`
+   joining bonds have two ends each.
+
+A pair without which (1) fails is a bridge and must become a bond, which uses up room;
+the conditions are checked again after such bonds are made.  Deciding completion
+exactly is a spanning-tree problem with bounded degrees, which is NP-hard; where
+these necessary conditions leave no class, the valence alone decides.
+
+A constraint maps ``(sites (B, D), positions (B, P))`` to the classes allowed at these
+positions, ``(B, P, K)``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import ceil, log2
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ardm_guidance.graphs import MASK, PAD, node_count, pairs, to_dense
+
+__all__ = ["Connectivity", "Constraint", "Valence", "closure", "completable"]
+
+
+class Constraint(nn.Module, ABC):
+    """Classes that a partial object may still take."""
+
+    @abstractmethod
+    def forward(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Return the allowed classes.
+
+        Arguments:
+            sites: Partial objects, ``(B, D)``.
+            positions: Sites asked for, ``(B, P)``.
+
+        Returns:
+            ``(B, P, K)``, true where the class is allowed.
+        """
+
+
+class Bonds(NamedTuple):
+    """Bonds and room of partial graphs.
+
+    Attributes:
+        orders: Bond orders generated so far, ``(..., n, n)``.
+        masked: Pairs not generated, ``(..., n, n)``.
+        room: Bond orders that each node can still take, ``(..., n)``.
+        present: Nodes that are not padding, ``(..., n)``.
+    """
+
+    orders: Tensor
+    masked: Tensor
+    room: Tensor
+    present: Tensor
+
+
+def _bonds(sites: Tensor, capacities: Tensor) -> Bonds:
+    nodes, edges = to_dense(sites)
+    orders = edges.clamp(min=0)
+    capacity = torch.where(nodes == MASK, capacities.max(), capacities[nodes.clamp(min=0)])
+    present = nodes != PAD
+    room = (capacity - orders.sum(-1)).masked_fill(~present, 0)
+    return Bonds(orders, edges == MASK, room, present)
+
+
+class Valence(Constraint):
+    """No atom gets more bonds than its class can carry.
+
+    Arguments:
+        capacities: Largest number of bonds of each atom class.
+        num_edge_classes: Edge classes, class ``k`` being a bond of order ``k``.
+    """
+
+    capacities: Tensor
+
+    def __init__(self, capacities: Sequence[int], num_edge_classes: int = 4) -> None:
+        super().__init__()
+        self.num_edge_classes = num_edge_classes
+        self.num_classes = max(len(capacities), num_edge_classes)
+        self.register_buffer("capacities", torch.tensor(capacities), persistent=False)
+
+    def forward(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Return the classes that have a completion within the valences."""
+        bonds = _bonds(sites, self.capacities)
+        allowed = torch.cat([self._nodes(bonds), self._edges(bonds)], -2)
+        index = positions[..., None].expand(*positions.shape, self.num_classes)
+        return allowed.gather(-2, index)
+
+    def _nodes(self, bonds: Bonds) -> Tensor:
+        fits = self.capacities >= bonds.orders.sum(-1)[..., None]
+        return nn.functional.pad(fits, (0, self.num_classes - fits.shape[-1]))
+
+    def _edges(self, bonds: Bonds) -> Tensor:
+        i, j = pairs(bonds.room.shape[-1], bonds.room.device)
+        room = torch.minimum(bonds.room[..., i], bonds.room[..., j]).clamp(min=0)
+        fits = torch.arange(self.num_edge_classes, device=room.device) <= room[..., None]
+        return nn.functional.pad(fits, (0, self.num_classes - fits.shape[-1]))
+
+
+def closure(adjacency: Tensor) -> Tensor:
+    """Reflexive transitive closure of a symmetric relation, ``(..., n, n)``, as floats."""
+    n = adjacency.shape[-1]
+    reach = (adjacency | torch.eye(n, dtype=torch.bool, device=adjacency.device)).float()
+    for _ in range(max(1, ceil(log2(max(n, 2))))):
+        reach = (reach @ reach).clamp_(max=1.0)
+    return reach
+
+
+def _open_pairs(bonds: Bonds) -> Tensor:
+    roomy = bonds.room > 0
+    return bonds.masked & roomy[..., :, None] & roomy[..., None, :]
+
+
+def _bridges(graph: Tensor, present: Tensor) -> Tensor:
+    r"""Edges whose removal disconnects a connected graph.
+
+    With unit resistors on the edges, the effective resistance between the ends of an
+    edge is 1 iff it is a bridge, and at most :math:`(n-1)/n` on a cycle.
+    """
+    weights = graph.double()
+    n = weights.shape[-1]
+    laplacian = torch.diag_embed(weights.sum(-1)) - weights
+    # One unit from every node to ground makes the matrix definite; present nodes share it.
+    ground = (present[..., :, None] & present[..., None, :]).double()
+    ground = ground + torch.diag_embed((~present).double())
+    potential = torch.linalg.inv(laplacian + ground)
+    diagonal = potential.diagonal(dim1=-2, dim2=-1)
+    resistance = diagonal[..., :, None] + diagonal[..., None, :] - 2 * potential
+    bridges: Tensor = graph & (resistance > 1 - 0.5 / n)
+    return bridges
+
+
+def _necessary(bonds: Bonds) -> tuple[Tensor, Tensor]:
+    """Both conditions for a connected completion, and the graph of bonds and open pairs."""
+    bonded = bonds.orders > 0
+    graph = bonded | _open_pairs(bonds)
+    present = bonds.present[..., :, None] & bonds.present[..., None, :]
+    connected = (closure(graph).bool() | ~present).all(-1).all(-1)
+    component = closure(bonded)
+    count = (bonds.present / component.sum(-1)).sum(-1)
+    outward = (_open_pairs(bonds) & (component == 0)).sum(-1)
+    supply = torch.minimum(bonds.room, outward).sum(-1)
+    return connected & (supply + 0.5 >= 2 * (count - 1)) & (bonds.room >= 0).all(-1), graph
+
+
+def _make_bridges(bonds: Bonds, feasible: Tensor, graph: Tensor) -> Bonds:
+    """Turn the masked bridges of feasible graphs into single bonds."""
+    graph = graph & feasible[..., None, None]
+    present = bonds.present & feasible[..., None]
+    made = bonds.masked & _bridges(graph | ~feasible[..., None, None], present)
+    made = made & feasible[..., None, None]
+    orders = bonds.orders + made
+    return Bonds(orders, bonds.masked & ~made, bonds.room - made.sum(-1), bonds.present)
+
+
+def completable(sites: Tensor, capacities: Tensor, num_rounds: int = 2) -> Tensor:
+    """Whether the necessary conditions for a connected completion hold.
+
+    Arguments:
+        sites: Partial molecular graphs, ``(..., D)``.
+        capacities: Largest number of bonds of each atom class.
+        num_rounds: How often bridges are made into bonds before checking again.
+
+    Returns:
+        ``(...)``; false means that no connected completion exists.
+    """
+    bonds = _bonds(sites, capacities)
+    feasible, graph = _necessary(bonds)
+    for _ in range(num_rounds):
+        bonds = _make_bridges(bonds, feasible, graph)
+        checked, graph = _necessary(bonds)
+        feasible = feasible & checked
+    return feasible
+
+
+class Connectivity(Constraint):
+    """The molecule can still become one component.
+
+    Arguments:
+        capacities: Largest number of bonds of each atom class.
+        num_edge_classes: Edge classes, class ``k`` being a bond of order ``k``.
+        num_rounds: Rounds of forced bonds, see :func:`completable`.
+    """
+
+    capacities: Tensor
+
+    def __init__(
+        self, capacities: Sequence[int], num_edge_classes: int = 4, num_rounds: int = 2
+    ) -> None:
+        super().__init__()
+        self.num_rounds = num_rounds
+        self.valence = Valence(capacities, num_edge_classes)
+        self.register_buffer("capacities", torch.tensor(capacities), persistent=False)
+
+    def forward(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Return the classes that fit and leave the graph completable, or all that fit."""
+        fits: Tensor = self.valence(sites, positions)
+        candidates = self._candidates(sites, positions, fits.shape[-1])
+        allowed = fits & completable(candidates, self.capacities, self.num_rounds)
+        return torch.where(allowed.any(-1, keepdim=True), allowed, fits)
+
+    def _candidates(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+        """Each partial graph with each class at each position, ``(B, P, K, D)``."""
+        limit = (positions < node_count(sites.shape[-1])).long()
+        largest = torch.where(limit == 1, len(self.capacities), self.valence.num_edge_classes) - 1
+        classes = torch.arange(num_classes, device=sites.device).minimum(largest[..., None])
+        candidates = sites[:, None, None].expand(*classes.shape, -1).clone()
+        index = positions[..., None, None].expand(*classes.shape, 1)
+        return candidates.scatter_(-1, index, classes[..., None])

@@ -1,0 +1,161 @@
+"""Files of molecules, read row by row.
+
+A source is the name of a data set or a file: ``.smi`` and ``.txt`` (one SMILES a line, a
+name may follow), ``.csv``, ``.parquet``, ``.sdf``, the text ones also as ``.gz``.  A row
+that cannot be used keeps its file and line, and is counted: nothing is dropped in silence.
+"""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import torch
+from rdkit import Chem
+from torch import Tensor
+
+from ardm_guidance.configuration import InputError, near_miss
+from ardm_guidance.molecules import MoleculeAlphabet, canonical_smiles, read_smiles
+
+__all__ = ["Molecules", "Rejected", "Row", "read_molecules", "read_rows", "source_files"]
+
+_SAMPLE = Path(__file__).parent / "samples" / "qm9_10k.smi.gz"
+
+
+class Row(NamedTuple):
+    """A SMILES and where it stands; lines count from 1."""
+
+    file: str
+    line: int
+    smiles: str
+
+
+class Rejected(NamedTuple):
+    """A row that cannot be used, and why."""
+
+    row: Row
+    reason: str
+
+
+class Molecules(NamedTuple):
+    """Encoded molecules.
+
+    Attributes:
+        sites: ``(N, D)``.
+        smiles: Their canonical SMILES without stereo marks.
+        rejected: Rows that are not among them.
+    """
+
+    sites: Tensor
+    smiles: list[str]
+    rejected: list[Rejected]
+
+
+def source_files(source: str) -> list[Path]:
+    """Files of a source: ``qm9-sample``, ``qm9``, or a path.
+
+    Raises:
+        InputError: There is no such file, or the data set is not installed.
+    """
+    if source == "qm9-sample":
+        return [_SAMPLE]
+    if source == "qm9":
+        return _qm9_files()
+    if not Path(source).is_file():
+        raise InputError(f"{source}: no such file or data set{near_miss(source, _names(source))}")
+    return [Path(source)]
+
+
+def _names(source: str) -> list[str]:
+    return ["qm9-sample", "qm9", *(str(path) for path in Path(source).parent.glob("*.*"))]
+
+
+def _qm9_files() -> list[Path]:
+    spec = find_spec("qm9pack")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("qm9: not installed; pip install --no-deps qm9pack==1.0.3")
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    return [folder / f"qm9_part{part}.csv" for part in (1, 2, 3)]
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8", newline="")
+
+
+def read_rows(path: Path, column: str = "SMILES") -> Iterator[Row]:
+    """Rows of one file.
+
+    Arguments:
+        path: The file; its ending names the format.
+        column: Column of the SMILES in tables; case does not matter.
+    """
+    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    readers = {"smi": _lines, "txt": _lines, "csv": _table, "parquet": _parquet, "sdf": _sdf}
+    if kind not in readers:
+        raise InputError(f"{path}: expected one of .{', .'.join(readers)}, got .{kind}")
+    try:
+        yield from readers[kind](path, column)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable ({error})") from error
+
+
+def _lines(path: Path, column: str) -> Iterator[Row]:
+    with _open(path) as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield Row(str(path), line, text.split()[0])
+
+
+def _pick(path: Path, names: list[str], column: str) -> str:
+    for name in names:
+        if name.lower() == column.lower():
+            return name
+    raise InputError(f"{path}: no column {column!r}{near_miss(column, names)}")
+
+
+def _table(path: Path, column: str) -> Iterator[Row]:
+    csv.field_size_limit(1 << 24)  # geometries of a whole molecule stand in one field of QM9
+    with _open(path) as file:
+        reader = csv.DictReader(file)
+        name = _pick(path, list(reader.fieldnames or ()), column)
+        for values in reader:
+            yield Row(str(path), reader.line_num, values[name] or "")
+
+
+def _parquet(path: Path, column: str) -> Iterator[Row]:
+    import pyarrow.parquet as parquet
+
+    name = _pick(path, parquet.read_schema(path).names, column)
+    for line, value in enumerate(parquet.read_table(path, columns=[name])[name].to_pylist(), 1):
+        yield Row(str(path), line, value or "")
+
+
+def _sdf(path: Path, column: str) -> Iterator[Row]:
+    """Records of an SDF; the line is the number of the record."""
+    for line, molecule in enumerate(Chem.SDMolSupplier(str(path)), 1):
+        yield Row(str(path), line, "" if molecule is None else Chem.MolToSmiles(molecule))
+
+
+def read_molecules(source: str, alphabet: MoleculeAlphabet, column: str = "SMILES") -> Molecules:
+    """Read and encode a source.
+
+    Raises:
+        InputError: No row of it can be used.
+    """
+    sites, smiles, rejected = [], [], []
+    rows = (row for path in source_files(source) for row in read_rows(path, column))
+    for row in rows:
+        try:
+            molecule = read_smiles(row.smiles)
+            sites.append(alphabet.encode(molecule))
+            smiles.append(canonical_smiles(molecule))
+        except ValueError as error:
+            rejected.append(Rejected(row, str(error)))
+    if not sites:
+        reason = f"; the first: line {rejected[0].row.line}: {rejected[0].reason}"
+        raise InputError(f"{source}: no usable molecule{reason if rejected else ''}")
+    return Molecules(torch.stack(sites), smiles, rejected)

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from rdkit import Chem
+
+from ardm_guidance.files import read_rows, source_files
+from ardm_guidance.graphs import sizes
+from ardm_guidance.molecules import (
+    QM9_ATOM_TYPES,
+    AtomType,
+    MoleculeAlphabet,
+    canonical_smiles,
+    read_smiles,
+)
+
+
+def test_the_whole_packaged_sample_makes_the_round_trip():
+    alphabet = MoleculeAlphabet()
+    rows = list(read_rows(source_files("qm9-sample")[0]))
+    assert len(rows) == 10_000
+    for row in rows:
+        molecule = read_smiles(row.smiles)
+        sites = alphabet.encode(molecule)
+        assert sizes(sites) == molecule.GetNumAtoms()
+        assert alphabet.smiles(sites) == canonical_smiles(molecule)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("C", ("C", 0)), ("N+", ("N", 1)), ("O-", ("O", -1)), ("Cl", ("Cl", 0)), ("S+2", ("S", 2))],
+)
+def test_atom_types_are_read(text, expected):
+    assert AtomType.parse(text) == expected
+
+
+def test_charged_atoms_bind_like_their_isoelectronic_neighbours():
+    capacities = dict(zip(QM9_ATOM_TYPES, MoleculeAlphabet().capacities, strict=True))
+    assert capacities == {
+        "C": 4, "N": 3, "O": 2, "F": 1, "N+": 4, "O-": 1, "C-": 3, "N-": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "c", "N++", "Xx", "He"])
+def test_atom_types_without_bonds_are_refused(text):
+    with pytest.raises(ValueError, match=r"atom type|symbol|valence|Xx"):
+        _ = AtomType.parse(text).capacity
+
+
+@pytest.mark.parametrize(
+    ("smiles", "reason"),
+    [
+        ("CCCCCCCCCC", "10 heavy atoms, at most 9 fit"),
+        ("CBr", "atom Br is not among"),
+        ("C[NH+2]", "atom N\\+2"),
+        ("C[CH2]", "radical"),
+        ("C(C)(C)(C)(C)C", "not a molecule"),
+        ("C1CC", "not a molecule"),
+        ("", "no atoms"),
+    ],
+)
+def test_molecules_without_a_place_say_why(smiles, reason):
+    with pytest.raises(ValueError, match=reason):
+        MoleculeAlphabet().encode(read_smiles(smiles))
+
+
+def test_dative_bonds_have_no_class():
+    molecule = Chem.MolFromSmiles("N->F", sanitize=False)
+    molecule.UpdatePropertyCache(strict=False)
+    with pytest.raises(ValueError, match="DATIVE"):
+        MoleculeAlphabet().encode(molecule)
+
+
+def test_stereo_marks_are_taken_off():
+    assert canonical_smiles(read_smiles("C[C@H](F)O")) == canonical_smiles(read_smiles("CC(F)O"))
+
+
+def test_too_many_bonds_are_invalid_and_keep_their_structure():
+    alphabet = MoleculeAlphabet(("C", "F"), 3)
+    sites = torch.tensor([1, 0, 0, 1, 1, 0])  # F-C and F-C
+    assert alphabet.decode(sites) is None
+    assert Chem.MolFromSmiles(alphabet.smiles(sites), sanitize=False).GetNumAtoms() == 3
+
+
+@pytest.mark.parametrize("arguments", [{"atom_types": ("C", "C")}, {"max_atoms": 0}])
+def test_impossible_alphabets_are_refused(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        MoleculeAlphabet(**arguments)
