@@ -1,0 +1,171 @@
+r"""A dense graph transformer for partial graphs.
+
+States live on nodes, :math:`h_i`, and on unordered pairs, :math:`e_{ij} = e_{ji}`.  Each
+layer attends between nodes with a bias from the pair,
+
+.. math::
+    a_{ij} = \frac{q_i \cdot k_j}{\sqrt{d}} + b(e_{ij}), \qquad
+    h_i \mathrel{+}= O \sum_j \mathrm{softmax}_j(a_{ij}) \, (v_j + V e_{ij}),
+
+and then updates the pair from its ends and its attention,
+:math:`e_{ij} \mathrel{+}= W_2 \, g(W_1 e_{ij} + u_i + u_j + A(a_{ij} + a_{ji}))`.
+Nothing depends on the numbering of the nodes, so that the logits are equivariant.
+
+The network also sees what the shown part of the graph says exactly and what layers
+would have to count: walks of lengths 2 to 5 along the bonds between the ends of a
+pair (they close rings of 3 to 6 atoms), whether both are in one component, and at
+each node the sum of its bond orders and its numbers of masked pairs and bonds.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ardm_guidance.constraints import closure
+from ardm_guidance.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
+
+__all__ = ["GraphTransformer", "node_features", "pair_features"]
+
+_WALKS = 4
+
+
+def node_features(sites: Tensor) -> Tensor:
+    """Logarithms of the bond orders, masked pairs and bonds at each node, ``(B, n, 3)``."""
+    edges = to_dense(sites).edges
+    counts = [edges.clamp(min=0), edges == MASK, edges > 0]
+    return torch.stack([count.sum(-1) for count in counts], -1).log1p()
+
+
+def pair_features(sites: Tensor) -> Tensor:
+    """Logarithms of walk counts, and one shared component, ``(B, n(n-1)/2, 5)``."""
+    bonded = to_dense(sites).edges > 0
+    i, j = pairs(bonded.shape[-1], sites.device)
+    step = bonded.to(torch.get_default_dtype())
+    walks, features = step, []
+    for _ in range(_WALKS):
+        walks = walks @ step
+        features.append(walks[..., i, j].log1p())
+    features.append(closure(bonded)[..., i, j].to(step.dtype))
+    return torch.stack(features, -1)
+
+
+class _Layer(nn.Module):
+    """One round of attention, of node and of pair updates."""
+
+    def __init__(self, width: int, pair_width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.node_norm, self.update_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.pair_norm = nn.LayerNorm(pair_width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.bias = nn.Linear(pair_width, num_heads, bias=False)
+        self.pair_value = nn.Linear(pair_width, width, bias=False)
+        self.out = nn.Linear(width, width)
+        self.update = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.end_norm = nn.LayerNorm(width)
+        self.ends = nn.Linear(width, 2 * pair_width, bias=False)
+        self.pair_in = nn.Linear(pair_width, 2 * pair_width)
+        self.attention_in = nn.Linear(num_heads, 2 * pair_width, bias=False)
+        self.pair_out = nn.Linear(2 * pair_width, pair_width)
+
+    def forward(self, h: Tensor, e: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        normed = self.pair_norm(e)
+        attention, message = self._attend(self.node_norm(h), normed, present)
+        h = h + self.out(message)
+        h = h + self.update(self.update_norm(h))
+        return h, e + self._pair_update(h, normed, attention)
+
+    def _attend(self, h: Tensor, e: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        n = h.shape[-2]
+        qkv = self.qkv(h).view(*h.shape[:-1], 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        rows = functional.pad(e, (0, 0, 0, 1)).index_select(1, _pair_rows(n, e.device))
+        dense = rows.view(len(e), n, n, -1)
+        bias = self.bias(dense).permute(0, 3, 1, 2)
+        attention = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias
+        weights = attention.masked_fill(~present[:, None, None, :], -torch.inf).softmax(-1)
+        # Weighing the pairs before V is applied keeps the large product at pair width.
+        seen = torch.einsum("bhij,bijc->bihc", weights, dense)
+        values = self.pair_value.weight.view(self.num_heads, -1, dense.shape[-1])
+        message = (weights @ v).transpose(1, 2) + torch.einsum("bihc,hdc->bihd", seen, values)
+        return attention, message.flatten(-2)
+
+    def _pair_update(self, h: Tensor, e: Tensor, attention: Tensor) -> Tensor:
+        i, j = pairs(h.shape[-2], h.device)
+        ends = self.ends(self.end_norm(h))
+        both = attention + attention.transpose(-1, -2)
+        hidden = self.pair_in(e) + ends[:, i] + ends[:, j]
+        hidden = hidden + self.attention_in(both[..., i, j].transpose(1, 2))
+        update: Tensor = self.pair_out(functional.gelu(hidden))
+        return update
+
+
+def _pair_rows(num_nodes: int, device: torch.device) -> Tensor:
+    """Row of each ordered pair among the pair states; the diagonal takes the row of zeros."""
+    return pair_table(num_nodes, device).flatten() - num_nodes
+
+
+class GraphTransformer(nn.Module):
+    """Logits of every site of partial graphs.
+
+    Arguments:
+        num_node_classes: Node classes.
+        num_edge_classes: Edge classes, "no edge" among them.
+        max_nodes: Nodes of the largest graph.
+        width: Features of a node.
+        pair_width: Features of a pair.
+        num_layers: Rounds.
+        num_heads: Attention heads; must divide ``width``.
+    """
+
+    def __init__(
+        self,
+        num_node_classes: int,
+        num_edge_classes: int,
+        max_nodes: int,
+        width: int = 96,
+        pair_width: int = 48,
+        num_layers: int = 4,
+        num_heads: int = 4,
+    ) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"num_heads must divide width, got {num_heads} and {width}")
+        self.num_classes = max(num_node_classes, num_edge_classes)
+        self.node = nn.Embedding(num_node_classes + 2, width)
+        self.size = nn.Embedding(max_nodes + 1, width)
+        self.node_counts = nn.Linear(3, width, bias=False)
+        self.pair = nn.Embedding(num_edge_classes + 2, pair_width)
+        self.pair_counts = nn.Linear(_WALKS + 1, pair_width, bias=False)
+        self.layers = nn.ModuleList(_Layer(width, pair_width, num_heads) for _ in range(num_layers))
+        self.node_logits = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_node_classes))
+        self.edge_logits = nn.Sequential(
+            nn.LayerNorm(pair_width), nn.Linear(pair_width, num_edge_classes)
+        )
+
+    def forward(self, sites: Tensor) -> Tensor:
+        """Logits, ``(B, D, K)``.
+
+        Arguments:
+            sites: Partial graphs, ``(B, D)``.
+        """
+        h, e, present = self._embed(sites)
+        for layer in self.layers:
+            h, e = layer(h, e, present)
+        logits = [self._widen(self.node_logits(h)), self._widen(self.edge_logits(e))]
+        return torch.cat(logits, 1)
+
+    def _embed(self, sites: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n = node_count(sites.shape[-1])
+        nodes, edges = sites[:, :n], sites[:, n:]
+        counts = node_features(sites)
+        h = self.node(nodes - PAD) + self.size(sizes(sites))[:, None] + self.node_counts(counts)
+        e = self.pair(edges - PAD) + self.pair_counts(pair_features(sites))
+        return h, e, nodes != PAD
+
+    def _widen(self, logits: Tensor) -> Tensor:
+        return functional.pad(logits, (0, self.num_classes - logits.shape[-1]), value=-torch.inf)
