@@ -1,3 +1,53 @@
-"""Autoregressive diffusion for discrete data, guided exactly by discriminators and sequential Monte Carlo."""
+"""Autoregressive diffusion for discrete data, guided exactly.
+
+Public names are imported on first use (PEP 562), so that ``import ardm_guidance`` and
+``ardm-guidance --help`` never pay for torch.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "CheckpointError": "checkpoints",
+    "Connectivity": "constraints",
+    "GraphTransformer": "networks",
+    "MoleculeARDM": "training",
+    "MoleculeAlphabet": "molecules",
+    "MoleculeData": "data",
+    "OrderAgnosticARDM": "ardm",
+    "Valence": "constraints",
+}
+_MODULES = {
+    "ardm",
+    "checkpoints",
+    "configuration",
+    "constraints",
+    "data",
+    "evaluation",
+    "files",
+    "graphs",
+    "loading",
+    "molecules",
+    "networks",
+    "orders",
+    "plots",
+    "randomness",
+    "splits",
+    "training",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _EXPORTS:
+        return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_EXPORTS})

@@ -99,7 +99,9 @@ def read_rows(path: Path, column: str = "SMILES") -> Iterator[Row]:
         raise InputError(f"{path}: expected one of .{', .'.join(readers)}, got .{kind}")
     try:
         yield from readers[kind](path, column)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path}: not readable ({error})") from error
 
 
@@ -156,6 +158,6 @@ def read_molecules(source: str, alphabet: MoleculeAlphabet, column: str = "SMILE
         except ValueError as error:
             rejected.append(Rejected(row, str(error)))
     if not sites:
-        reason = f"; the first: line {rejected[0].row.line}: {rejected[0].reason}"
-        raise InputError(f"{source}: no usable molecule{reason if rejected else ''}")
+        reasons = [f"; the first: line {row.line}: {reason}" for row, reason in rejected[:1]]
+        raise InputError(f"{source}: no usable molecule{''.join(reasons)}")
     return Molecules(torch.stack(sites), smiles, rejected)

@@ -1,0 +1,17 @@
+"""Where the command's verbs are run."""
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a verb: ``arguments[0]`` is its name."""
+    from ardm_guidance.commands import run_function, run_lightning
+
+    if arguments[0] == "evaluate":
+        from ardm_guidance.reports import evaluate
+
+        run_function(evaluate, arguments[1:], "ardm-guidance evaluate")
+    else:
+        run_lightning(arguments)

@@ -1,0 +1,49 @@
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from ardm_guidance.configuration import InputError
+from ardm_guidance.reports import evaluate
+
+
+@pytest.fixture
+def reference(tmp_path):
+    path = tmp_path / "reference.smi"
+    path.write_text("CCO\nCCN\nCXC\nC1CC1\nCC#N\nC=O\nCCCC\n")
+    return path
+
+
+def test_a_report_holds_scores_split_and_rejected_rows(tmp_path, reference):
+    samples = tmp_path / "samples.parquet"
+    table = pyarrow.table({"smiles": ["CCO", "CCF", "C.C", "C(C)(C)(C)(C)C", "CCF"]})
+    metadata = {b"ardm_guidance": json.dumps({"seed": 3}).encode()}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), samples)
+    likelihood = tmp_path / "test.json"
+    likelihood.write_text('{"nats": 20.5}')
+    out = tmp_path / "out"
+    evaluate(
+        str(samples), str(reference), test=0.5, val=0, likelihood=str(likelihood), output=str(out)
+    )
+    report = json.loads((out / "report.json").read_text())
+    assert report["scores"]["num_samples"] == 5
+    assert report["scores"]["valid"] == 0.8
+    assert report["scores"]["valid_connected"] == 0.6
+    assert report["scores"]["unique"] == pytest.approx(2 / 3)
+    assert report["novel_against_whole_reference"] == 0.5
+    assert report["split"] == "random split of 6: 3 train, 0 val, 3 test, seed 0"
+    assert report["rejected_rows"]["count"] == 1
+    assert report["rejected_rows"]["rows"][0]["line"] == 3
+    assert report["sampling"] == {"seed": 3}
+    assert report["likelihood"] == {"nats": 20.5}
+    assert sorted(path.name for path in out.iterdir()) == [
+        "molecules.png", "properties.png", "report.json",
+    ]  # fmt: skip
+
+
+def test_a_missing_likelihood_is_one_line(tmp_path, reference):
+    with pytest.raises(InputError, match=r"nowhere.json: not a readable JSON file"):
+        evaluate(
+            str(reference), str(reference), likelihood="nowhere.json", output=str(tmp_path / "out")
+        )
