@@ -1,12 +1,14 @@
 """The Lightning command line of the package: verbs, defaults, and errors in one line."""
 
 import logging
+import os
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -95,6 +97,9 @@ def run_lightning(arguments: Sequence[str]) -> CommandLine:
         InputError: The command line, a configuration or a checkpoint is wrong.
     """
     quiet_lightning()
+    if "OMP_NUM_THREADS" not in os.environ:
+        # The matrices are small: threads wait for one another; devices are how to use cores.
+        torch.set_num_threads(1)
     return CommandLine(
         lightning.LightningModule,
         lightning.LightningDataModule,

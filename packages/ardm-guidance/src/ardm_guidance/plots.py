@@ -5,7 +5,7 @@ Each function draws from plain data onto a file, written under a temporary name 
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor, rdMolDescriptors
@@ -25,7 +26,7 @@ from ardm_guidance.evaluation import Checked
 
 __all__ = ["molecule_grid", "property_histograms"]
 
-_PANEL = 360
+_PANEL = (400, 300)
 _INK, _GREY, _WARN = "#1f2933", "#6b7785", "#c0392b"
 
 
@@ -49,13 +50,13 @@ def _depict(item: Checked) -> Chem.Mol:
 
 def _panel(item: Checked) -> np.ndarray:
     """One molecule as an RGB image."""
-    drawer = rdMolDraw2D.MolDraw2DCairo(_PANEL, _PANEL)
+    drawer = rdMolDraw2D.MolDraw2DCairo(*_PANEL)
     options = drawer.drawOptions()
     settings = {
-        "padding": 0.16,
-        "bondLineWidth": 2,
-        "fixedBondLength": 52,
-        "minFontSize": 22,
+        "padding": 0.12,
+        "bondLineWidth": 3,
+        "fixedBondLength": 62,
+        "minFontSize": 24,
         "prepareMolsBeforeDrawing": item.valid,
     }
     for name, value in settings.items():
@@ -89,8 +90,8 @@ def molecule_grid(
         columns: Molecules in a row.
     """
     rows = -(-len(items) // columns)
-    height = 1.3 * rows + 0.75
-    figure, axes = pyplot.subplots(rows, columns, figsize=(1.3 * columns, height), squeeze=False)
+    height = 1.05 * rows + 0.75
+    figure, axes = pyplot.subplots(rows, columns, figsize=(1.4 * columns, height), squeeze=False)
     top = 1 - 0.75 / height
     figure.subplots_adjust(0.012, 0.012, 0.988, top, wspace=0.04, hspace=0.04)
     for axis in axes.flat:
@@ -112,9 +113,9 @@ def _mark(axis: Axes, verdict: str) -> None:
         spine.set(color=_WARN, linewidth=1.2)
 
 
-_PROPERTIES = {
-    "heavy atoms": lambda molecule: molecule.GetNumHeavyAtoms(),
-    "rings": lambda molecule: molecule.GetRingInfo().NumRings(),
+_PROPERTIES: dict[str, Callable[[Chem.Mol], float]] = {
+    "heavy atoms": rdMolDescriptors.CalcNumHeavyAtoms,
+    "rings": rdMolDescriptors.CalcNumRings,
     "exact mass (Da)": rdMolDescriptors.CalcExactMolWt,
     "octanol-water log P (Crippen)": lambda molecule: rdMolDescriptors.CalcCrippenDescriptors(
         molecule
@@ -142,6 +143,7 @@ def property_histograms(
         axis.hist(known, color="#c9d3dd", label=names[1], **style)
         axis.hist(drawn, histtype="step", color="#0b6e99", linewidth=1.8, label=names[0], **style)
         axis.set(xlabel=label, yticks=[])
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("density")
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
