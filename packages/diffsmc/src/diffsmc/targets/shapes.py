@@ -1,0 +1,178 @@
+r"""Single-shape targets whose normalising constant is known in closed form.
+
+Gaussians, a skewed Gaussian :math:`2\phi(x)\Phi(a x)`, Neal's funnel and products
+of double wells.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from .target import Target
+
+__all__ = ["Funnel", "Gaussian", "ManyWell", "SkewedGaussian", "correlated_gaussian"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Gaussian(Target):
+    r"""Gaussian :math:`Z\,N(\mu, \Sigma)`.
+
+    Arguments:
+        mean: :math:`\mu`, ``(D,)``.
+        covariance: :math:`\Sigma`, ``(D, D)``; the identity by default.
+        log_normalizer: :math:`\log Z`.
+        scale: Standard deviation of the wide start.
+    """
+
+    def __init__(
+        self,
+        mean: list[float],
+        covariance: list[list[float]] | None = None,
+        log_normalizer: float = 0.0,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(len(mean), scale=scale, log_normalizer=log_normalizer)
+        eye = torch.eye(len(mean), dtype=torch.float64)
+        cov = eye if covariance is None else torch.as_tensor(covariance, dtype=torch.float64)
+        factor = torch.linalg.cholesky(cov)
+        self.constant = (
+            log_normalizer - float(factor.diagonal().log().sum()) - self.dim / 2 * LOG_2PI
+        )
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("precision", torch.cholesky_inverse(factor))
+
+    mean: Tensor
+    precision: Tensor
+
+    @override
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.log_prob_and_grad(x)[0]
+
+    @override
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        residual = x - self.mean
+        grad = -residual @ self.precision
+        return 0.5 * (residual * grad).sum(-1) + self.constant, grad
+
+
+class SkewedGaussian(Target):
+    r"""Product of skewed Gaussians :math:`2\phi(x)\Phi(a x)`, an asymmetric density.
+
+    Arguments:
+        dim: Dimension.
+        skew: :math:`a`.
+        scale: Standard deviation of the wide start.
+    """
+
+    def __init__(self, dim: int = 1, skew: float = 4.0, scale: float = 1.0) -> None:
+        super().__init__(dim, scale=scale, log_normalizer=0.0)
+        self.skew = skew
+
+    @override
+    def log_prob(self, x: Tensor) -> Tensor:
+        log_phi = -0.5 * x.square() - 0.5 * LOG_2PI
+        log_cdf: Tensor = torch.special.log_ndtr(self.skew * x)
+        return (math.log(2) + log_phi + log_cdf).sum(-1)
+
+    @override
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        u = self.skew * x
+        log_cdf = torch.special.log_ndtr(u)
+        log_phi = -0.5 * x.square() - 0.5 * LOG_2PI
+        hazard = torch.exp(-0.5 * u.square() - 0.5 * LOG_2PI - log_cdf)
+        return (math.log(2) + log_phi + log_cdf).sum(-1), self.skew * hazard - x
+
+
+class Funnel(Target):
+    r"""Neal's funnel: :math:`v\sim N(0,\sigma^2)`, the others :math:`N(0,e^v)`.
+
+    Arguments:
+        dim: Dimension.
+        sigma: Standard deviation of the neck coordinate.
+        scale: Standard deviation of the wide start.
+
+    References:
+        Neal, Slice sampling, Annals of Statistics 2003.
+    """
+
+    def __init__(self, dim: int = 10, sigma: float = 3.0, scale: float = 3.0) -> None:
+        super().__init__(dim, scale=scale, log_normalizer=0.0)
+        self.sigma = sigma
+
+    @override
+    def log_prob(self, x: Tensor) -> Tensor:
+        v, rest = x[..., 0], x[..., 1:]
+        neck = -0.5 * (v / self.sigma).square() - math.log(self.sigma)
+        body = -0.5 * rest.square().sum(-1) * torch.exp(-v) - 0.5 * (self.dim - 1) * v
+        return neck + body - 0.5 * self.dim * LOG_2PI
+
+    @override
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        v, rest = x[..., :1], x[..., 1:]
+        pull = -rest * torch.exp(-v)
+        energy = -0.5 * (rest * pull).sum(-1, keepdim=True)
+        dv = energy - 0.5 * (self.dim - 1) - v / self.sigma**2
+        value = -0.5 * (v / self.sigma).square() - energy - 0.5 * (self.dim - 1) * v
+        constant = math.log(self.sigma) + 0.5 * self.dim * LOG_2PI
+        return value[..., 0] - constant, torch.cat([dv, pull], -1)
+
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        """Draw exact samples, ``(num, D)``."""
+        noise = torch.randn(num, self.dim, generator=generator, dtype=torch.float64)
+        v = self.sigma * noise[:, :1]
+        return torch.cat([v, torch.exp(v / 2) * noise[:, 1:]], -1)
+
+
+class ManyWell(Target):
+    r"""Independent pairs of a double well and a Gaussian.
+
+    :math:`\log\gamma = \sum_j \tfrac12 u_j + 6u_j^2 - u_j^4 - \tfrac12 v_j^2` over the
+    pairs :math:`(u_j, v_j)`: :math:`2^{D/2}` modes. :math:`\log Z` is a quadrature.
+
+    Arguments:
+        dim: Dimension, even.
+        scale: Standard deviation of the wide start.
+
+    References:
+        Noé et al., Boltzmann generators, Science 2019.
+    """
+
+    def __init__(self, dim: int = 32, scale: float = 2.0) -> None:
+        if dim % 2:
+            raise ValueError(f"dim must be even, got {dim}")
+        u = torch.linspace(-5, 5, 100_001, dtype=torch.float64)
+        mass = torch.exp(0.5 * u + 6 * u.square() - u.pow(4))
+        well = float(torch.trapezoid(mass, u))
+        super().__init__(dim, scale=scale, log_normalizer=dim / 2 * (math.log(well) + LOG_2PI / 2))
+        self.right_mass = float(torch.trapezoid(mass * (u > 0), u)) / well
+
+    @override
+    def log_prob(self, x: Tensor) -> Tensor:
+        u, v = x[..., 0::2], x[..., 1::2]
+        return (0.5 * u + 6 * u.square() - u.pow(4) - 0.5 * v.square()).sum(-1)
+
+    @override
+    def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = x[..., 0::2], x[..., 1::2]
+        grad = torch.stack([0.5 + 12 * u - 4 * u.pow(3), -v], -1).flatten(-2)
+        return self.log_prob(x), grad
+
+
+def correlated_gaussian(
+    dim: int = 5, correlation: float = 0.8, log_normalizer: float = 1.5
+) -> Gaussian:
+    """Gaussian with equal correlations and unequal scales.
+
+    Arguments:
+        dim: Dimension.
+        correlation: Correlation of any two coordinates.
+        log_normalizer: Log of the normalising constant.
+    """
+    scales = torch.linspace(0.5, 1.0, dim, dtype=torch.float64)
+    matrix = torch.full((dim, dim), correlation, dtype=torch.float64).fill_diagonal_(1.0)
+    covariance = matrix * scales[:, None] * scales
+    mean = torch.linspace(-0.5, 0.5, dim, dtype=torch.float64)
+    return Gaussian(mean.tolist(), covariance.tolist(), log_normalizer)
