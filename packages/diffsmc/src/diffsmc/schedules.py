@@ -1,0 +1,90 @@
+r"""Schedules: how a path is cut into steps.
+
+A variance-preserving diffusion has noise variance :math:`\lambda_t`, with
+:math:`x_t = \sqrt{1-\lambda_t}\,x_0 + \sqrt{\lambda_t}\,\epsilon`, :math:`\lambda_0 = 0`
+and :math:`\lambda_1 = 1`; a tempered path has inverse temperatures :math:`b` from 0 to 1.
+
+References:
+    Nichol & Dhariwal, Improved denoising diffusion probabilistic models, ICML 2021.
+    Zhou, Johansen & Aston, Toward automatic model comparison, JCGS 2016.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .estimators import conditional_ess
+
+__all__ = ["bisect_level", "cosine_variances", "geometric_levels", "transition_variance"]
+
+OFFSET = 0.008
+
+
+def cosine_variances(num_steps: int) -> Tensor:
+    r"""Give :math:`\lambda` from 1 (noise) down to 0 (data), ``(num_steps + 1,)``.
+
+    :math:`1-\lambda_t = \cos^2(\tfrac\pi2\tfrac{t+c}{1+c})/\cos^2(\tfrac\pi2\tfrac{c}{1+c})`,
+    :math:`c = 0.008`: the denominator makes :math:`\lambda_0` exactly 0.
+
+    Arguments:
+        num_steps: Number of denoising steps.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    angle = math.pi / 2 * (t + OFFSET) / (1 + OFFSET)
+    signal = torch.cos(angle).square() / math.cos(math.pi / 2 * OFFSET / (1 + OFFSET)) ** 2
+    variances = 1 - signal
+    variances[0], variances[-1] = 1.0, 0.0
+    return variances
+
+
+def transition_variance(noisier: Tensor, cleaner: Tensor) -> Tensor:
+    r"""Give the variance of a diffusion step, :math:`1-\frac{1-\lambda_{k+1}}{1-\lambda_k}`."""
+    return 1 - (1 - noisier) / (1 - cleaner)
+
+
+def geometric_levels(num_steps: int, smallest: float = 1e-3) -> Tensor:
+    """Give inverse temperatures 0, ``smallest``, ..., 1 in geometric progression.
+
+    Arguments:
+        num_steps: Number of steps.
+        smallest: First level after 0.
+    """
+    if num_steps < 2 or not 0 < smallest < 1:
+        raise ValueError(f"need two steps and 0 < smallest < 1, got {num_steps} and {smallest}")
+    rising = torch.logspace(math.log10(smallest), 0, num_steps, dtype=torch.float64)
+    rising[-1] = 1.0
+    return torch.cat([torch.zeros(1, dtype=torch.float64), rising])
+
+
+def bisect_level(
+    log_weights: Tensor, tilt: Tensor, level: float, target_ess: float, smallest: float = 1e-8
+) -> float:
+    r"""Find the next inverse temperature: mean conditional ESS of ``target_ess`` N.
+
+    All islands take one level, the largest :math:`b' \le 1` whose conditional ESS,
+    averaged over islands, is at least ``target_ess``.
+
+    Arguments:
+        log_weights: Weights before the step, ``(R, N)``.
+        tilt: :math:`\log\gamma - \log p_0` at the particles, ``(R, N)``.
+        level: Current inverse temperature.
+        target_ess: Wanted conditional ESS relative to N, in (0, 1).
+        smallest: Least advance, which ends a search that cannot succeed.
+    """
+
+    def enough(advance: float) -> bool:
+        return float(conditional_ess(log_weights, advance * tilt).mean()) >= target_ess
+
+    remaining = 1 - level
+    if enough(remaining):
+        return 1.0
+    low, high = 0.0, remaining
+    while high - low > 1e-6 * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if enough(middle) else (low, middle)
+        if high < smallest:
+            break
+    return min(1.0, level + max(low, smallest))
