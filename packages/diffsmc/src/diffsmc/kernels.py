@@ -1,0 +1,352 @@
+r"""Markov kernels that move particles under one density of a path.
+
+A path has densities :math:`\pi_b \propto p(x)\,e^{b\,h(x)}`: a *base* with
+:math:`\log p` and a *tilt* :math:`h`, with their gradients. Kernels work in the
+coordinates of a mass :math:`(m, L)`, :math:`x = m + Ly`, with one step size
+:math:`\epsilon` per island.
+
+All gradient kernels are leapfrog steps
+
+.. math::
+    p \leftarrow p + \tfrac\epsilon2 L^\top\nabla\log\pi(x),\quad
+    x \leftarrow x + \epsilon L p,\quad
+    p \leftarrow p + \tfrac\epsilon2 L^\top\nabla\log\pi(x)
+
+with :math:`p\sim N(0, I)` and :math:`\Delta = \log\pi(x') - \tfrac12|p'|^2 -
+\log\pi(x) + \tfrac12|p|^2`: HMC accepts with probability :math:`1\wedge e^\Delta`,
+MALA is one leapfrog step of it, and ULA takes every step and multiplies the weight
+by :math:`e^\Delta`. Any vector field may stand for the gradient, since the leapfrog
+map stays reversible and keeps volume.
+
+References:
+    Neal, MCMC using Hamiltonian dynamics, 2011.
+    Cotter, Roberts, Stuart & White, MCMC methods for functions, Statistical Science 2013.
+    Heng, Bishop, Deligiannidis & Doucet, Controlled SMC, 2020 (weights of unadjusted moves).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+__all__ = [
+    "HMC",
+    "MALA",
+    "PCN",
+    "RWM",
+    "ULA",
+    "Cloud",
+    "Density",
+    "Mass",
+    "Move",
+    "MoveInfo",
+    "leapfrog",
+    "log_density",
+]
+
+
+class Cloud(NamedTuple):
+    """Particles, ``(R, N, D)``, with base and tilt, ``(R, N)``, and their gradients."""
+
+    particles: Tensor
+    base: Tensor
+    tilt: Tensor
+    base_grad: Tensor
+    tilt_grad: Tensor
+
+
+class Density(NamedTuple):
+    """One density of a path: how to evaluate points, and the factor of the tilt."""
+
+    evaluate: Callable[[Tensor], Cloud]
+    temperature: float
+
+
+class Mass(NamedTuple):
+    """Coordinates of a move: centre, ``(R, D)``, and factor, ``(R, D, D)`` or ``(R, D)``.
+
+    A factor ``(R, D)`` is a diagonal.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+
+class MoveInfo(NamedTuple):
+    """Acceptance probabilities and log-weights, ``(R, N)``, and the points proposed."""
+
+    acceptance: Tensor
+    log_weights: Tensor
+    proposal: Cloud
+
+
+def log_density(cloud: Cloud, temperature: float) -> Tensor:
+    r"""Give :math:`\log p + b h`, where an infinite tilt counts only for :math:`b > 0`."""
+    return cloud.base if temperature == 0 else cloud.base + temperature * cloud.tilt
+
+
+def _score(cloud: Cloud, temperature: float) -> Tensor:
+    return cloud.base_grad if temperature == 0 else cloud.base_grad + temperature * cloud.tilt_grad
+
+
+def _scale(factor: Tensor, vectors: Tensor) -> Tensor:
+    """Apply L to vectors, ``(R, N, D)``."""
+    return vectors * factor[:, None] if factor.dim() == 2 else vectors @ factor.mT
+
+
+def _scale_transposed(factor: Tensor, vectors: Tensor) -> Tensor:
+    return vectors * factor[:, None] if factor.dim() == 2 else vectors @ factor
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _metropolis(
+    old: Cloud, new: Cloud, log_ratio: Tensor, *, generator: torch.Generator
+) -> tuple[Cloud, MoveInfo]:
+    """Accept or reject; a NaN ratio, of a diverged proposal, is rejected."""
+    log_ratio = torch.where(log_ratio.isnan(), -torch.inf, log_ratio)
+    accepted = _uniform(log_ratio, generator).log() < log_ratio
+    mixed = (
+        torch.where(accepted if a.dim() == 2 else accepted[..., None], b, a)
+        for a, b in zip(old, new, strict=True)
+    )
+    info = MoveInfo(log_ratio.clamp(max=0).exp(), torch.zeros_like(log_ratio), new)
+    return Cloud(*mixed), info
+
+
+def leapfrog(
+    cloud: Cloud, momentum: Tensor, density: Density, factor: Tensor, step: Tensor, num_steps: int
+) -> tuple[Cloud, Tensor]:
+    """Take leapfrog steps of size ``step``, ``(R, N, 1)``, in the coordinates of ``factor``."""
+    half = 0.5 * step
+    for _ in range(num_steps):
+        momentum = momentum + half * _scale_transposed(factor, _score(cloud, density.temperature))
+        cloud = density.evaluate(cloud.particles + _scale(factor, step * momentum))
+        momentum = momentum + half * _scale_transposed(factor, _score(cloud, density.temperature))
+    return cloud, momentum
+
+
+def _hamiltonian_ratio(old: Cloud, p: Tensor, new: Cloud, q: Tensor, temperature: float) -> Tensor:
+    kinetic = 0.5 * (p.square().sum(-1) - q.square().sum(-1))
+    return log_density(new, temperature) - log_density(old, temperature) + kinetic
+
+
+class Move(ABC):
+    """A kernel: final subclasses are the moves.
+
+    ``uses_gradient`` tells whether clouds must carry gradients, ``num_evaluations``
+    how many evaluations a step takes, ``target_acceptance`` what the step size is
+    adapted to.
+    """
+
+    uses_gradient: bool = True
+    num_evaluations: int = 1
+    target_acceptance: float = 0.65
+
+    @abstractmethod
+    def initial_step(self, dim: int) -> float:
+        """Give a step size for a standard Gaussian in ``dim`` dimensions."""
+
+    @abstractmethod
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        """Move all particles once; ``step_size`` is ``(R,)``."""
+
+
+@dataclass(frozen=True)
+class HMC(Move):
+    """Hamiltonian Monte Carlo with a step size jittered per particle.
+
+    Arguments:
+        num_leapfrogs: Leapfrog steps.
+        jitter: Steps are uniform in ``1 - jitter`` to ``1 + jitter`` of the step size.
+        target_acceptance: What the step size is adapted to.
+    """
+
+    num_leapfrogs: int = 10
+    jitter: float = 0.4
+    target_acceptance: float = 0.65
+
+    @property
+    def num_evaluations(self) -> int:  # type: ignore[override]
+        """Evaluations of a step."""
+        return self.num_leapfrogs
+
+    @override
+    def initial_step(self, dim: int) -> float:
+        return 0.8 / math.sqrt(math.sqrt(dim))
+
+    @override
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        factor = 1 + self.jitter * (2 * _uniform(cloud.base, generator) - 1)
+        step = (step_size[:, None] * factor)[..., None]
+        p = _normal(cloud.particles, generator)
+        new, q = leapfrog(cloud, p, density, mass.factor, step, self.num_leapfrogs)
+        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        return _metropolis(cloud, new, ratio, generator=generator)
+
+
+@dataclass(frozen=True)
+class MALA(Move):
+    """Metropolis-adjusted Langevin: one leapfrog step and a Metropolis test.
+
+    Arguments:
+        target_acceptance: What the step size is adapted to.
+    """
+
+    target_acceptance: float = 0.574
+
+    @override
+    def initial_step(self, dim: int) -> float:
+        return 1.2 / math.cbrt(math.sqrt(dim))
+
+    @override
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        p = _normal(cloud.particles, generator)
+        new, q = leapfrog(cloud, p, density, mass.factor, step_size[:, None, None], 1)
+        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        return _metropolis(cloud, new, ratio, generator=generator)
+
+
+@dataclass(frozen=True)
+class ULA(Move):
+    r"""Unadjusted Langevin, made exact by its weight :math:`e^\Delta`.
+
+    A diverged step gets weight zero.
+
+    Arguments:
+        target_acceptance: Mean of :math:`1\wedge e^\Delta` that the step is adapted to.
+    """
+
+    target_acceptance: float = 0.95
+
+    @override
+    def initial_step(self, dim: int) -> float:
+        return 0.4 / math.sqrt(math.sqrt(dim))
+
+    @override
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        p = _normal(cloud.particles, generator)
+        new, q = leapfrog(cloud, p, density, mass.factor, step_size[:, None, None], 1)
+        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        ratio = torch.where(ratio.isnan(), -torch.inf, ratio)
+        return new, MoveInfo(ratio.clamp(max=0).exp(), ratio, new)
+
+
+@dataclass(frozen=True)
+class RWM(Move):
+    """Random-walk Metropolis: needs no gradient.
+
+    Arguments:
+        target_acceptance: What the step size is adapted to.
+    """
+
+    target_acceptance: float = 0.234
+    uses_gradient = False
+
+    @override
+    def initial_step(self, dim: int) -> float:
+        return 2.38 / math.sqrt(dim)
+
+    @override
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        jump = step_size[:, None, None] * _scale(mass.factor, _normal(cloud.particles, generator))
+        new = density.evaluate(cloud.particles + jump)
+        ratio = log_density(new, density.temperature) - log_density(cloud, density.temperature)
+        return _metropolis(cloud, new, ratio, generator=generator)
+
+
+@dataclass(frozen=True)
+class PCN(Move):
+    r"""Preconditioned Crank-Nicolson: reversible for the Gaussian of the mass.
+
+    :math:`x' = m + \sqrt{1-\epsilon^2}\,(x - m) + \epsilon L\xi` and :math:`\Delta =
+    \log\frac{\pi(x')}{N(x';m,LL^\top)} - \log\frac{\pi(x)}{N(x;m,LL^\top)}`. The step
+    size is kept below 0.99.
+
+    Arguments:
+        target_acceptance: What the step size is adapted to.
+    """
+
+    target_acceptance: float = 0.4
+    uses_gradient = False
+
+    @override
+    def initial_step(self, dim: int) -> float:
+        return 0.5
+
+    @override
+    def step(
+        self,
+        cloud: Cloud,
+        density: Density,
+        mass: Mass,
+        step_size: Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, MoveInfo]:
+        beta = step_size.clamp(max=0.99)[:, None, None]
+        old_unit = _solve(mass, cloud.particles)
+        unit = (1 - beta.square()).sqrt() * old_unit + beta * _normal(old_unit, generator)
+        new = density.evaluate(mass.mean[:, None] + _scale(mass.factor, unit))
+        gaussian = 0.5 * (unit.square().sum(-1) - old_unit.square().sum(-1))
+        change = log_density(new, density.temperature) - log_density(cloud, density.temperature)
+        return _metropolis(cloud, new, change + gaussian, generator=generator)
+
+
+def _solve(mass: Mass, x: Tensor) -> Tensor:
+    centred = x - mass.mean[:, None]
+    if mass.factor.dim() == 2:
+        return centred / mass.factor[:, None]
+    unit: Tensor = torch.linalg.solve_triangular(mass.factor.mT, centred, upper=True, left=False)
+    return unit
