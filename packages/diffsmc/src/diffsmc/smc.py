@@ -1,0 +1,373 @@
+r"""Sequential Monte Carlo along a path of densities: one engine for all paths.
+
+A path leads from a base that can be sampled (level 0) to the target (level 1). A step
+from one level to the next
+
+1. *advances*: particles may be extended, and each gets a log-weight increment;
+2. *resamples* the islands whose ESS is below a threshold;
+3. *moves* all particles by a Markov kernel that keeps the new level's density.
+
+:math:`\hat Z = \prod_t \frac{\sum_i w_{t-1}^i u_t^i}{\sum_i w_{t-1}^i}` is unbiased for
+each island when levels, masses and step sizes are fixed in advance. Adapted ones make it
+consistent only: ``freeze`` turns what a run adapted into a plan for another, unbiased run.
+
+All islands are one tensor program, with shapes ``(R, N, D)``.
+
+References:
+    Del Moral, Doucet & Jasra, Sequential Monte Carlo samplers, JRSS B 2006.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from .estimators import conditional_ess, effective_sample_size
+from .kernels import HMC, Cloud, Density, Mass, Move
+from .moves import MassEstimator, adapt_step, dense_mass, pool_masses
+from .resampling import Resampling, systematic
+from .schedules import bisect_level
+from .targets import NonFiniteLogDensityError
+
+__all__ = [
+    "AdaptiveSchedule",
+    "FixedSchedule",
+    "Path",
+    "Plan",
+    "Schedule",
+    "Settings",
+    "State",
+    "StepInfo",
+    "freeze",
+    "smc",
+    "start",
+    "step",
+]
+
+LARGEST = 1e77  # its fourth power is finite: beyond, an overflow isn't the target's fault
+
+
+class State(NamedTuple):
+    """State of a run after ``num_steps`` steps.
+
+    ``log_weights`` ``(R, N)`` are those gathered since the last resampling and
+    ``log_normalizer`` ``(R,)`` what was resampled away; ``eves`` ``(R, N)`` are the
+    first ancestors, ``num_resampled`` and ``step_size`` are ``(R,)``.
+    """
+
+    cloud: Cloud
+    log_weights: Tensor
+    log_normalizer: Tensor
+    eves: Tensor
+    num_resampled: Tensor
+    step_size: Tensor
+    level: float
+    num_steps: int
+
+
+class StepInfo(NamedTuple):
+    """What a step did: level reached, and by island, ``(R,)``, what is named."""
+
+    level: float
+    ess: Tensor
+    conditional_ess: Tensor
+    acceptance: Tensor
+    resampled: Tensor
+    families: Tensor
+    log_normalizer: Tensor
+    step_size: Tensor
+    mass: Mass
+
+
+class Plan(NamedTuple):
+    """Levels, step sizes and masses of every step, fixed in advance."""
+
+    levels: list[float]
+    step_sizes: list[Tensor]
+    masses: list[Mass]
+
+
+class Path(ABC):
+    """Densities from a base to the target, and how weights follow them."""
+
+    @abstractmethod
+    def start(
+        self, num_islands: int, num_particles: int, *, gradient: bool, generator: torch.Generator
+    ) -> Cloud:
+        """Draw particles from the base, evaluated for level 0."""
+
+    @abstractmethod
+    def advance(
+        self,
+        cloud: Cloud,
+        level: float,
+        new_level: float,
+        *,
+        gradient: bool,
+        generator: torch.Generator,
+    ) -> tuple[Cloud, Tensor]:
+        """Go to a new level: the cloud evaluated there, and log-increments ``(R, N)``."""
+
+    @abstractmethod
+    def density(self, level: float, *, gradient: bool) -> Density:
+        """Give the density of a level for moves."""
+
+
+class Schedule(ABC):
+    """Chooses the next level."""
+
+    @abstractmethod
+    def next_level(self, state: State) -> float:
+        """Give the level after the state's, at most 1."""
+
+
+@dataclass(frozen=True)
+class FixedSchedule(Schedule):
+    """Levels given in advance, from 0 to 1.
+
+    Arguments:
+        levels: Rising levels.
+    """
+
+    levels: list[float]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not rising or self.levels[0] != 0.0 or self.levels[-1] != 1.0:
+            raise ValueError("levels must rise from 0 to 1")
+
+    @override
+    def next_level(self, state: State) -> float:
+        return self.levels[state.num_steps + 1]
+
+
+@dataclass(frozen=True)
+class AdaptiveSchedule(Schedule):
+    """Levels by bisection on the conditional ESS, for tempered paths.
+
+    Arguments:
+        target_ess: Conditional ESS relative to the number of particles.
+    """
+
+    target_ess: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_ess < 1:
+            raise ValueError(f"target_ess must be between 0 and 1, got {self.target_ess}")
+
+    @override
+    def next_level(self, state: State) -> float:
+        return bisect_level(state.log_weights, state.cloud.tilt, state.level, self.target_ess)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How particles are resampled and moved.
+
+    Arguments:
+        move: The kernel.
+        num_moves: Moves at each level.
+        resample: Resampling scheme.
+        ess_threshold: Resample below this ESS relative to N; 1 resamples at every level.
+        mass: Estimator of the mass from weighted particles.
+        adapt: Whether step sizes follow the acceptance.
+    """
+
+    move: Move = field(default_factory=HMC)
+    num_moves: int = 1
+    resample: Resampling = systematic
+    ess_threshold: float = 1.0
+    mass: MassEstimator = dense_mass
+    adapt: bool = True
+
+
+def start(
+    path: Path,
+    settings: Settings,
+    num_islands: int,
+    num_particles: int,
+    *,
+    generator: torch.Generator,
+) -> State:
+    """Draw the particles of level 0.
+
+    Raises:
+        NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+    """
+    if num_islands < 1 or num_particles < 2:
+        raise ValueError(f"need 1 island and 2 particles, got {num_islands} and {num_particles}")
+    gradient = settings.move.uses_gradient
+    cloud = path.start(num_islands, num_particles, gradient=gradient, generator=generator)
+    check_finite(cloud, 0)
+    zeros = torch.zeros_like(cloud.base)
+    eves = torch.arange(num_particles, dtype=torch.int32, device=zeros.device).expand_as(zeros)
+    step_size = torch.full_like(zeros[:, 0], settings.move.initial_step(cloud.particles.shape[-1]))
+    none = torch.zeros_like(zeros[:, 0])
+    return State(cloud, zeros, none, eves, none.int(), step_size, 0.0, 0)
+
+
+def step(
+    state: State,
+    path: Path,
+    schedule: Schedule,
+    settings: Settings,
+    plan: Plan | None = None,
+    *,
+    generator: torch.Generator,
+) -> tuple[State, StepInfo]:
+    """Take one step: advance, resample, move.
+
+    Arguments:
+        state: State before the step.
+        path: The path.
+        schedule: Gives the next level; not asked when there is a plan.
+        settings: Move and resampling.
+        plan: Levels, step sizes and masses of a frozen run.
+        generator: Source of all draws.
+
+    Raises:
+        NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+    """
+    gradient = settings.move.uses_gradient
+    level = schedule.next_level(state) if plan is None else plan.levels[state.num_steps + 1]
+    cloud, increments = path.advance(
+        state.cloud, state.level, level, gradient=gradient, generator=generator
+    )
+    check_finite(cloud, state.num_steps + 1)
+    cess = conditional_ess(state.log_weights, increments)
+    state = state._replace(
+        cloud=cloud,
+        log_weights=state.log_weights + increments,
+        level=level,
+        num_steps=state.num_steps + 1,
+    )
+    ess = effective_sample_size(state.log_weights)
+    mass = (
+        settings.mass(cloud.particles, state.log_weights)
+        if plan is None
+        else (plan.masses[state.num_steps - 1])
+    )
+    if plan is not None:
+        state = state._replace(step_size=plan.step_sizes[state.num_steps - 1].expand_as(ess))
+    chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
+    state = _resample(state, chosen, settings.resample, generator=generator)
+    used = state.step_size
+    density = path.density(level, gradient=gradient)
+    state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
+    info = StepInfo(
+        level,
+        ess,
+        cess,
+        acceptance,
+        chosen,
+        _count_families(state.eves),
+        total_log_normalizer(state),
+        used,
+        mass,
+    )
+    return state, info
+
+
+def total_log_normalizer(state: State) -> Tensor:
+    r"""Give :math:`\log\hat Z` of each island so far, ``(R,)``."""
+    num = torch.tensor(state.log_weights.shape[-1], dtype=state.log_weights.dtype)
+    return state.log_normalizer + state.log_weights.logsumexp(-1) - num.log()
+
+
+def _resample(
+    state: State, chosen: Tensor, scheme: Resampling, *, generator: torch.Generator
+) -> State:
+    """Resample the chosen islands, ``(R,)``; the others keep particles and weights."""
+    num = state.log_weights.shape[-1]
+    drawn = scheme(state.log_weights, generator=generator)
+    keep = torch.arange(num, device=drawn.device).expand_as(drawn)
+    ancestors = torch.where(chosen[:, None], drawn, keep)
+
+    def take(a: Tensor) -> Tensor:
+        return a.gather(1, ancestors if a.dim() == 2 else ancestors[..., None].expand_as(a))
+
+    return state._replace(
+        cloud=Cloud(*map(take, state.cloud)),
+        eves=take(state.eves),
+        log_normalizer=torch.where(chosen, total_log_normalizer(state), state.log_normalizer),
+        log_weights=torch.where(chosen[:, None], 0.0, state.log_weights),
+        num_resampled=state.num_resampled + chosen.int(),
+    )
+
+
+def _move(
+    state: State,
+    density: Density,
+    mass: Mass,
+    settings: Settings,
+    adapt: bool,
+    *,
+    generator: torch.Generator,
+) -> tuple[State, Tensor]:
+    """Move the particles; give the mean acceptance of each island."""
+    acceptance = torch.ones_like(state.log_normalizer)
+    for _ in range(settings.num_moves):
+        cloud, info = settings.move.step(
+            state.cloud, density, mass, state.step_size, generator=generator
+        )
+        check_finite(info.proposal, state.num_steps)
+        step_size = state.step_size
+        if adapt and settings.adapt:
+            step_size = adapt_step(step_size, info.acceptance, settings.move)
+        state = state._replace(
+            cloud=cloud, log_weights=state.log_weights + info.log_weights, step_size=step_size
+        )
+        acceptance = info.acceptance.mean(-1)
+    return state, acceptance
+
+
+def _count_families(eves: Tensor) -> Tensor:
+    ordered = eves.sort(-1).values
+    return 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(-1)
+
+
+def check_finite(cloud: Cloud, index: int) -> None:
+    """Refuse NaN and ``+inf`` log-densities at sane points.
+
+    Raises:
+        NonFiniteLogDensityError: Naming the first such particle.
+    """
+    values = cloud.base + cloud.tilt
+    bad = (values.isnan() | (values == torch.inf)) & (cloud.particles.abs() < LARGEST).all(-1)
+    if bool(bad.any()):
+        island, particle = bad.nonzero()[0].tolist()
+        point = cloud.particles[island, particle]
+        raise NonFiniteLogDensityError(
+            index, island, particle, float(values[island, particle]), point
+        )
+
+
+def smc(
+    path: Path,
+    schedule: Schedule,
+    settings: Settings,
+    num_islands: int,
+    num_particles: int,
+    *,
+    plan: Plan | None = None,
+    generator: torch.Generator,
+) -> Iterator[tuple[State, StepInfo]]:
+    """Run from level 0 to level 1, yielding the state after each step."""
+    state = start(path, settings, num_islands, num_particles, generator=generator)
+    while state.level < 1:
+        state, info = step(state, path, schedule, settings, plan, generator=generator)
+        yield state, info
+
+
+def freeze(history: list[StepInfo]) -> Plan:
+    """Make a plan of what a run adapted, pooled over its islands."""
+    steps = [info.step_size.log().mean(0, keepdim=True).exp() for info in history]
+    return Plan(
+        [0.0, *(info.level for info in history)],
+        steps,
+        [pool_masses(info.mass) for info in history],
+    )
