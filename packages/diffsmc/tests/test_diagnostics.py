@@ -1,0 +1,63 @@
+import math
+
+import pytest
+import torch
+
+from diffsmc.diagnostics import Record, compare, diagnose, pareto_shape
+from diffsmc.estimators import Evidence
+
+
+def healthy():
+    generator = torch.Generator().manual_seed(0)
+    return Record(
+        log_weights=0.3 * torch.randn(4, 400, generator=generator, dtype=torch.float64),
+        log_normalizers=torch.tensor([0.0, 0.1, -0.1, 0.05], dtype=torch.float64),
+        conditional_ess=torch.full((5, 4), 0.9, dtype=torch.float64),
+        families=torch.full((4,), 50),
+        acceptance=torch.full((4,), 0.6, dtype=torch.float64),
+        unbiased=True,
+    )
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 1.0])
+def test_pareto_shape_is_recovered(shape, generator):
+    uniform = torch.rand(200_000, generator=generator, dtype=torch.float64)
+    assert pareto_shape(-shape * uniform.log()) == pytest.approx(shape, abs=0.08)
+
+
+def test_pareto_shape_of_equal_and_of_few_weights():
+    assert pareto_shape(torch.zeros(100).double()) == -math.inf
+    assert math.isnan(pareto_shape(torch.zeros(20).double()))
+
+
+def test_a_healthy_run_has_no_warning():
+    assert diagnose(healthy()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"log_normalizers": torch.tensor([0.0, 3.0, -2.0])}, "islands disagree"),
+        ({"log_normalizers": torch.zeros(1)}, "one island gives no interval"),
+        ({"families": torch.tensor([2, 300])}, "2 of 400 first ancestors"),
+        ({"acceptance": torch.tensor([0.5, 0.01])}, "moves are stuck"),
+        ({"conditional_ess": torch.tensor([[0.9, 0.05]])}, "conditional ESS of 5.0%"),
+        ({"unbiased": False}, "set adapt_islands"),
+    ],
+)
+def test_each_failure_has_its_warning(change, expected):
+    (warning,) = diagnose(healthy()._replace(**change))
+    assert expected in warning
+
+
+def test_heavy_tails_are_reported(generator):
+    weights = -1.5 * torch.rand(4, 400, generator=generator, dtype=torch.float64).log()
+    assert any("Pareto k" in line for line in diagnose(healthy()._replace(log_weights=weights)))
+
+
+def test_methods_that_disagree_are_reported():
+    a, b = Evidence(-10.0, 0.1, -10.2, -9.8, 8), Evidence(-10.2, 0.1, -10.4, -10.0, 8)
+    far = Evidence(-12.0, 0.1, -12.2, -11.8, 8)
+    assert compare({"a": a, "b": b}) == []
+    assert len(compare({"a": a, "b": b, "far": far})) == 2
+    assert len(compare({"a": a, "nan": a._replace(log_normalizer=math.nan)})) == 1
