@@ -85,8 +85,9 @@ def differentiate(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tens
     Returns:
         :math:`\log\gamma(x)`, ``(...)``, and :math:`\nabla\log\gamma(x)`, ``(..., D)``.
     """
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_(True)
+    # a copy made outside inference mode, under which evaluation and prediction may run
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_(True)
         value = log_prob(leaf)
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), grad
