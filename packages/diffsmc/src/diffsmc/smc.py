@@ -70,7 +70,10 @@ class State(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step did: level reached, and by island, ``(R,)``, what is named."""
+    """What a step did: level reached, and by island, ``(R,)``, what is named.
+
+    ``acceptance`` is that of the last move, NaN where there are none.
+    """
 
     level: float
     ess: Tensor
@@ -308,8 +311,8 @@ def _move(
     *,
     generator: torch.Generator,
 ) -> tuple[State, Tensor]:
-    """Move the particles; give the mean acceptance of each island."""
-    acceptance = torch.ones_like(state.log_normalizer)
+    """Move the particles; give the mean acceptance of each island, NaN without moves."""
+    acceptance = torch.full_like(state.log_normalizer, torch.nan)
     for _ in range(settings.num_moves):
         cloud, info = settings.move.step(
             state.cloud, density, mass, state.step_size, generator=generator

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from diffsmc.configuration import InputError
+from diffsmc.evaluation import build_report, evidence_of, marginal_gap, write_report
+from diffsmc.methods import Diffusion, Tempering
+from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
+from diffsmc.potentials import MonteCarloPotential
+from diffsmc.results import read_result, to_inference_data, to_record, write_result
+from diffsmc.targets import correlated_gaussian
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    target = correlated_gaussian(5)
+    methods = {
+        "tempered": Tempering(0.7),
+        "diffusion": Diffusion(MonteCarloPotential(8), 10, num_moves=0),
+    }
+    generator = torch.Generator().manual_seed(0)
+    kept = {}
+    for name, method in methods.items():
+        result = method.run(target, 4, 200, generator=generator)
+        data = to_inference_data(result, target.names, {"a": 1}, generator=generator)
+        write_result(data, folder / f"{name}.nc")
+        kept[name] = (result, folder / f"{name}.nc")
+    return kept
+
+
+def read_all(runs):
+    return {name: read_result(path) for name, (_, path) in runs.items()}
+
+
+def test_a_result_survives_the_file(runs):
+    result, path = runs["diffusion"]
+    data = read_result(path)
+    record = to_record(data)
+    assert torch.equal(record.log_normalizers, result.log_normalizers)
+    assert torch.equal(record.log_weights, result.log_weights)
+    assert np.array_equal(data["weighted_posterior"]["x"], result.particles)
+    assert np.array_equal(data["schedule"]["ess"], torch.stack([i.ess for i in result.history]))
+    assert json.loads(data.attrs["settings"]) == {"a": 1}
+    assert data.attrs["evidence_log_normalizer"] == evidence_of(data).log_normalizer
+
+
+def test_the_posterior_is_drawn_from_the_weighted_particles(runs):
+    data = read_result(runs["diffusion"][1])
+    weighted = data["weighted_posterior"]
+    for chain in range(4):
+        drawn = {tuple(x) for x in np.asarray(data["posterior"]["x"][chain])}
+        assert drawn <= {tuple(x) for x in np.asarray(weighted["x"][chain])}
+    weights = torch.as_tensor(np.asarray(weighted["log_weight"])).softmax(-1)[..., None].numpy()
+    expected = (weights * np.asarray(weighted["x"])).sum(1)
+    np.testing.assert_allclose(data["posterior"]["x"].mean("draw"), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a netcdf file"])
+def test_damaged_results_are_refused(tmp_path, content):
+    path = tmp_path / "bad.nc"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad.nc: not a NetCDF result"):
+        read_result(path)
+
+
+def test_a_missing_result_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_result(tmp_path / "none.nc")
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    import xarray as xr
+
+    path = tmp_path / "other.nc"
+    xr.Dataset({"x": ("t", [1.0])}).to_netcdf(path, group="posterior", engine="h5netcdf")
+    with pytest.raises(InputError, match="no result of diffsmc"):
+        read_result(path)
+
+
+def test_equal_results_have_no_gap(runs):
+    data = read_result(runs["tempered"][1])
+    assert marginal_gap(data, data) == {"max_mean_difference_sd": 0.0, "max_sd_ratio": 1.0}
+
+
+def test_a_report_holds_finite_numbers_and_the_truth(runs, tmp_path):
+    data = read_all(runs)
+    report = build_report(data, correlated_gaussian(5).log_normalizer)
+    assert report["disagreements"] == []
+    assert report["marginals"]["tempered / diffusion"]["max_mean_difference_sd"] < 0.3
+    write_report(report, tmp_path / "report.json")
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["runs"]["tempered"]["islands"] == 4
+    wrong = build_report(data, 9.0)
+    assert len(wrong["disagreements"]) == 2
+
+
+def test_a_report_has_null_for_what_is_not_a_number(tmp_path):
+    write_report({"a": [float("nan"), 1.0]}, tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text()) == {"a": [None, 1.0]}
+
+
+def test_pictures_show_what_was_found(runs, tmp_path):
+    data = read_all(runs)
+    schedule = draw_schedule(data)
+    assert [axis.get_title(loc="left") for axis in schedule.axes[:2]] == ["tempered", "diffusion"]
+    marginals = draw_marginals(data, num=3)
+    assert sum(axis.axison for axis in marginals.axes) == 3
+    islands = {name: to_record(one).log_normalizers for name, one in data.items()}
+    combined = {name: evidence_of(one) for name, one in data.items()}
+    picture = draw_evidence(islands, combined, truth=1.5)
+    dots = picture.axes[0].lines[0].get_xdata()
+    assert np.array_equal(dots, islands["tempered"])
+    save(picture, tmp_path / "evidence.png")
+    assert (tmp_path / "evidence.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list(tmp_path.iterdir())) == 1
