@@ -1,0 +1,175 @@
+"""The package's own verbs: sample, evidence, diagnose, targets."""
+# ruff: noqa: T201 (a command prints)
+
+import inspect
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from diffsmc import targets
+from diffsmc.configuration import InputError
+from diffsmc.diagnostics import diagnose as list_warnings
+from diffsmc.evaluation import build_report, evidence_of, write_report
+from diffsmc.methods import Method, Report, Tempering
+from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
+from diffsmc.randomness import keyed_generator
+from diffsmc.results import read_result, to_inference_data, to_record, write_result
+from diffsmc.smc import State, StepInfo
+from diffsmc.targets import Target
+
+__all__ = ["diagnose", "evidence", "list_targets", "sample"]
+
+
+def _progress(bar: Any) -> Report:
+    """Show the level of the current pass as a bar from 0 to 1."""
+
+    def report(name: str, state: State, info: StepInfo) -> None:
+        if name != bar.desc or info.level < bar.n:
+            bar.reset()
+            bar.set_description_str(name, refresh=False)
+        ess = float(info.ess.mean()) / state.log_weights.shape[-1]
+        bar.set_postfix_str(f"step {state.num_steps}, ESS {ess:.0%}", refresh=False)
+        bar.update(info.level - bar.n)
+
+    return report
+
+
+def _describe(value: object) -> str:
+    return repr(value) if not callable(value) else getattr(value, "__name__", repr(value))
+
+
+def _settings(method: Method, seed: int, seconds: float) -> dict[str, Any]:
+    fields = {name: _describe(value) for name, value in vars(method).items()}
+    return {
+        "method": type(method).__name__,
+        **fields,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def sample(
+    target: Target,
+    method: Method | None = None,
+    num_islands: int = 8,
+    num_particles: int = 1000,
+    seed: int = 0,
+    output: str = "out/diffsmc/sample.nc",
+) -> None:
+    """Sample a target; write InferenceData with posterior, schedule and log-evidence.
+
+    Arguments:
+        target: The target.
+        method: How to sample it; tempered SMC by default.
+        num_islands: Independent runs, from which the interval comes.
+        num_particles: Particles of each.
+        seed: Seed of all draws.
+        output: NetCDF file to write.
+    """
+    if num_islands < 1 or num_particles < 2:
+        raise InputError(
+            f"num_islands must be at least 1 and num_particles 2, got {num_islands} and "
+            f"{num_particles}"
+        )
+    method = Tempering() if method is None else method
+    generator = keyed_generator(seed)
+    begin = time.perf_counter()
+    form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
+    with torch.no_grad(), tqdm(total=1.0, bar_format=form) as bar:
+        result = method.run(
+            target, num_islands, num_particles, generator=generator, report=_progress(bar)
+        )
+    settings = _settings(method, seed, time.perf_counter() - begin)
+    data = to_inference_data(result, target.names, settings, generator=generator)
+    write_result(data, output)
+    _print_evidence(output, data)
+
+
+def _print_evidence(name: str, data: Any) -> None:
+    one = evidence_of(data)
+    print(
+        f"{name}: log Z = {one.log_normalizer:.3f}, 95 % [{one.lower:.3f}, {one.upper:.3f}]"
+        f" from {one.islands} islands"
+    )
+    for warning in list_warnings(to_record(data)):
+        print(f"  warning: {warning}")
+
+
+def evidence(
+    results: dict[str, str], output: str = "out/diffsmc", truth: float | None = None
+) -> None:
+    """Compare the log-evidence of results; write report.json and pictures.
+
+    Arguments:
+        results: NetCDF files by the name that the pictures show.
+        output: Folder for report.json, schedule.png, marginals.png and evidence.png.
+        truth: The true log-evidence, where it is known.
+    """
+    if not results:
+        raise InputError("results: expected at least one name: file")
+    begin = time.perf_counter()
+    runs = {name: read_result(path) for name, path in results.items()}
+    report = build_report(runs, truth)
+    folder = Path(output)
+    save(draw_schedule(runs), folder / "schedule.png")
+    save(draw_marginals(runs), folder / "marginals.png")
+    islands = {name: to_record(data).log_normalizers for name, data in runs.items()}
+    combined = {name: evidence_of(data) for name, data in runs.items()}
+    save(draw_evidence(islands, combined, truth), folder / "evidence.png")
+    packages = ("diffsmc", "torch", "lightning", "numpy", "arviz")
+    report["versions"] = {name: version(name) for name in packages}
+    report["versions"]["python"] = platform.python_version()
+    report["report_seconds"] = round(time.perf_counter() - begin, 2)
+    write_report(report, folder / "report.json")
+    for name, data in runs.items():
+        _print_evidence(name, data)
+    for line in report["disagreements"]:
+        print(f"warning: {line}")
+    print(f"wrote {folder / 'report.json'} and 3 pictures")
+
+
+def diagnose(results: list[str], strict: bool = False) -> None:
+    """Say what is suspicious about results, and what to do about it.
+
+    Arguments:
+        results: NetCDF files.
+        strict: Fail if anything is suspicious.
+    """
+    found = 0
+    for path in results:
+        warnings = list_warnings(to_record(read_result(path)))
+        found += len(warnings)
+        print(f"{path}: {'nothing suspicious' if not warnings else f'{len(warnings)} warnings'}")
+        for warning in warnings:
+            print(f"  {warning}")
+    if strict and found:
+        raise InputError(f"{found} warnings")
+
+
+def list_targets() -> None:
+    """List the targets that come with the package, with their parameters."""
+    for name in sorted(targets.__all__):
+        thing = getattr(targets, name)
+        if _makes_target(thing):
+            print(f"diffsmc.targets.{name}{_signature(thing)}")
+            print(f"    {(inspect.getdoc(thing) or '').splitlines()[0]}")
+
+
+def _makes_target(thing: Callable[..., Any]) -> bool:
+    made = thing if inspect.isclass(thing) else inspect.signature(thing).return_annotation
+    return inspect.isclass(made) and issubclass(made, Target) and not inspect.isabstract(made)
+
+
+def _signature(thing: Callable[..., Any]) -> str:
+    shown = [
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for p in inspect.signature(thing).parameters.values()
+    ]
+    return f"({', '.join(shown)})"
