@@ -1,3 +1,6 @@
-"""Latent spaces whose distances mean something: metrics pulled back, or chosen first and trained into the decoder."""
+"""Latent spaces whose distances mean something.
+
+Metrics are pulled back through a decoder, or chosen first and trained into it.
+"""
 
 __version__ = "0.1.0"
