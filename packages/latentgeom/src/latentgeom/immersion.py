@@ -1,0 +1,131 @@
+r"""Maps into Euclidean space, seen through local coordinates at each point.
+
+An immersion knows where a point goes, :math:`f(x) \in \mathbb{R}^D`, and how to move it,
+:math:`x \mapsto R_x(\delta)` with :math:`\delta \in \mathbb{R}^d`.  The solvers only use
+:math:`\delta \mapsto f(R_x(\delta))` and its derivatives at zero,
+
+.. math::
+
+    J = \partial_\delta f(R_x(\delta)), \qquad
+    H(s) = \partial^2_\delta \langle s, f(R_x(\delta)) \rangle ,
+
+so charts (:math:`R_x(\delta) = x + \delta`) and surfaces given by a projection share one code.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp, vjp, vmap
+from typing_extensions import override
+
+__all__ = ["Chart", "Immersion", "hessian", "jacobian"]
+
+
+class Immersion(nn.Module, ABC):
+    """A map of ``num_coordinates`` numbers, with ``dim`` degrees of freedom, into R^D."""
+
+    dim: int
+    num_coordinates: int
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Image in Euclidean space, ``(..., n) -> (..., D)``."""
+
+    @abstractmethod
+    def retract(self, x: Tensor, delta: Tensor) -> Tensor:
+        """Move ``x`` by local coordinates ``delta`` ``(..., d)``; identity at zero."""
+
+    @abstractmethod
+    def projx(self, x: Tensor) -> Tensor:
+        """Nearest admissible coordinates, ``(..., n)``."""
+
+
+class Chart(Immersion):
+    """Any decoder of ``dim`` plain coordinates.
+
+    Arguments:
+        decoder: Map ``(..., d) -> (..., D)``; twice differentiable, or its geodesics
+            have corners (a warning is given for piecewise linear activations).
+        dim: Number of coordinates ``d``.
+    """
+
+    def __init__(self, decoder: Callable[[Tensor], Tensor], dim: int) -> None:
+        super().__init__()
+        _warn_if_piecewise_linear(decoder)
+        self.decoder, self.dim, self.num_coordinates = decoder, dim, dim
+
+    @override
+    def embed(self, x: Tensor) -> Tensor:
+        return self.decoder(x)
+
+    @override
+    def retract(self, x: Tensor, delta: Tensor) -> Tensor:
+        return x + delta
+
+    @override
+    def projx(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _warn_if_piecewise_linear(decoder: Callable[[Tensor], Tensor]) -> None:
+    kinked = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.RReLU)
+    modules = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    names = {type(module).__name__ for module in modules if isinstance(module, kinked)}
+    if names:
+        warnings.warn(
+            f"decoder has {', '.join(sorted(names))}: its pullback metric is discontinuous and "
+            "geodesics may not converge; use a smooth activation such as SiLU",
+            stacklevel=3,
+        )
+
+
+def jacobian(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and Jacobian in local coordinates.
+
+    Arguments:
+        immersion: Map to differentiate.
+        x: Points, ``(..., n)``.
+
+    Returns:
+        Images ``(..., D)`` and Jacobians ``(..., D, d)``.
+    """
+    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
+
+    def push(direction: Tensor) -> tuple[Tensor, Tensor]:
+        moved = jvp(
+            lambda delta: immersion.embed(immersion.retract(x, delta)),
+            (zero,),
+            (direction.expand_as(zero),),
+        )
+        return moved[0], moved[1]
+
+    basis = torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
+    image, columns = vmap(push, out_dims=(None, -1))(basis)  # type: ignore[arg-type]
+    return image, columns
+
+
+def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
+    """Second derivative of ``<covector, f>`` in local coordinates, ``(..., d, d)``.
+
+    Arguments:
+        immersion: Map to differentiate.
+        x: Points, ``(..., n)``.
+        covector: Constant weights of the outputs, ``(..., D)``.
+    """
+    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
+
+    def gradient(delta: Tensor) -> Tensor:
+        pull = vjp(lambda step: immersion.embed(immersion.retract(x, step)), delta)[1]
+        pulled: Tensor = pull(covector)[0]
+        return pulled
+
+    def push(direction: Tensor) -> Tensor:
+        column: Tensor = jvp(gradient, (zero,), (direction.expand_as(zero),))[1]
+        return column
+
+    basis = torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
+    columns: Tensor = vmap(push, out_dims=-1)(basis)
+    return columns

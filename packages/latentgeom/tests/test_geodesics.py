@@ -1,0 +1,132 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from latentgeom import constant_curvature as cc
+from latentgeom.geodesics import geodesics
+from latentgeom.immersion import Chart
+
+
+def sphere(z):
+    """Polar angle and azimuth of the unit sphere."""
+    theta, phi = z.unbind(-1)
+    return torch.stack([theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos()], -1)
+
+
+def pseudosphere(z):
+    u, v = z.unbind(-1)
+    s = 1 / torch.cosh(u)
+    return torch.stack([s * v.cos(), s * v.sin(), u - torch.tanh(u)], -1)
+
+
+def network(generator):
+    layers = [nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 20)]
+    for layer in layers[::2]:
+        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.7
+    return nn.Sequential(*layers).requires_grad_(False)
+
+
+def pairs(generator, low, high, count=60):
+    low, high = torch.tensor(low), torch.tensor(high)
+    return low + (high - low) * torch.rand(2, count, 2, generator=generator)
+
+
+def sphere_dist(a, b):
+    x, y = sphere(a), sphere(b)
+    return 2 * torch.atan2((x - y).norm(dim=-1), (x + y).norm(dim=-1))
+
+
+def pseudosphere_dist(a, b):
+    half_plane = [torch.stack([z[:, 1], torch.cosh(z[:, 0])], -1) for z in (a, b)]
+    return cc.half_plane_dist(*half_plane)
+
+
+CASES = {
+    "sphere": (sphere, sphere_dist, [0.6, -1.2], [2.5, 1.2]),
+    "pseudosphere": (pseudosphere, pseudosphere_dist, [0.4, -0.8], [2.0, 0.8]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lengths_are_those_of_the_closed_form(generator, case):
+    immersion, exact, low, high = CASES[case]
+    a, b = pairs(generator, low, high)
+    batch = geodesics(Chart(immersion, 2), a, b, num_segments=64)
+    error = (batch.length - exact(a, b)).abs() / exact(a, b)
+    assert batch.converged.all()
+    assert error.median() < 1e-10
+    assert error.max() < 1e-8
+    assert (batch.error_estimate >= (batch.length - exact(a, b)).abs() - 1e-13).all()
+
+
+def test_half_precision_of_double_is_enough_for_single(generator):
+    a, b = pairs(generator, [0.6, -1.2], [2.5, 1.2])
+    batch = geodesics(Chart(sphere, 2), a.float(), b.float(), tolerance=1e-6)
+    error = (batch.length - sphere_dist(a, b)).abs() / sphere_dist(a, b)
+    assert batch.converged.all()
+    assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize(("polish", "order"), [(False, 4), (True, 6)])
+def test_length_converges_at_its_order(generator, polish, order):
+    a, b = pairs(generator, [0.4, -0.8], [2.0, 0.8])
+    errors = [
+        (geodesics(Chart(pseudosphere, 2), a, b, num_segments=n, polish=polish).length
+         - pseudosphere_dist(a, b)).abs().mean()
+        for n in (32, 64)
+    ]  # fmt: skip
+    assert torch.log2(errors[0] / errors[1]) > order - 1
+
+
+def test_points_lie_on_the_great_circle_at_equal_steps(generator):
+    a, b = pairs(generator, [0.6, -1.2], [2.5, 1.2])
+    x = sphere(geodesics(Chart(sphere, 2), a, b, num_segments=32).points)
+    normal = torch.linalg.cross(x[:, :1], x[:, -1:])
+    normal = normal / normal.norm(dim=-1, keepdim=True)
+    assert (x * normal).sum(-1).abs().max() < 1e-6
+    steps = x.diff(dim=1).norm(dim=-1)
+    assert ((steps.amax(1) - steps.amin(1)) / steps.mean(1)).max() < 1e-5
+
+
+def test_network_geodesics_are_shorter_than_lines_and_symmetric(generator):
+    decoder = network(generator)
+    chart = Chart(decoder, 2)
+    a, b = pairs(generator, [-1.5, -1.5], [1.5, 1.5])
+    there, back = geodesics(chart, a, b), geodesics(chart, b, a)
+    t = torch.linspace(0, 1, 1001)[:, None]
+    line = decoder(torch.lerp(a[:, None], b[:, None], t)).diff(dim=1).norm(dim=-1).sum(1)
+    assert there.converged.all()
+    assert (there.length <= line * (1 + 1e-6)).all()
+    assert (there.length >= (decoder(a) - decoder(b)).norm(dim=-1) * (1 - 1e-9)).all()
+    torch.testing.assert_close(there.length, back.length, rtol=1e-6, atol=0)
+
+
+def test_coinciding_end_points_have_length_zero(generator):
+    a, _ = pairs(generator, [0.6, -1.2], [2.5, 1.2])
+    batch = geodesics(Chart(sphere, 2), a, a)
+    assert batch.converged.all()
+    assert torch.equal(batch.length, torch.zeros(60))
+    assert torch.allclose(batch.points, a[:, None], rtol=1e-14)
+
+
+def test_antipodes_are_flagged():
+    a = torch.tensor([[1.0, 0.2], [1.0, 0.2]])
+    b = torch.tensor([[math.pi - 1.0, 0.2 + math.pi], [1.5, 0.9]])
+    batch = geodesics(Chart(sphere, 2), a, b)
+    assert batch.converged.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "message"),
+    [
+        (torch.zeros(3, 2), torch.zeros(4, 2), {}, "end points must be"),
+        (torch.zeros(3, 3), torch.zeros(3, 3), {}, "a must have 2 coordinates"),
+        (torch.zeros(3, 2), torch.full((3, 2), torch.nan), {}, "b must be finite"),
+        (torch.zeros(3, 2), torch.ones(3, 2), {"num_segments": 10}, "multiple of 4 from 8 on"),
+    ],
+)
+def test_bad_end_points_are_refused(a, b, options, message):
+    with pytest.raises(ValueError, match=message):
+        geodesics(Chart(sphere, 2), a, b, **options)
