@@ -79,6 +79,13 @@ def test_volume_is_the_root_of_the_determinant(metric, generator):
     torch.testing.assert_close(metric.log_volume(a), torch.logdet(metric.metric_tensor(a)) / 2)
 
 
+def test_frame_is_orthonormal(metric, generator):
+    a, _, _ = points(metric, generator)
+    frame = metric.orthonormal_frame(a)
+    identity = torch.eye(metric.dim).expand_as(frame)
+    torch.testing.assert_close(frame.mT @ metric.metric_tensor(a) @ frame, identity)
+
+
 def test_decoder_features_tell_points_apart(metric, generator):
     a, b, _ = points(metric, generator)
     assert ((metric.features(a) - metric.features(b)).norm(dim=-1) > 1e-3 * metric.dist(a, b)).all()

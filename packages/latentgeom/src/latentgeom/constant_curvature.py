@@ -37,6 +37,7 @@ __all__ = [
     "log_volume",
     "logmap",
     "metric_tensor",
+    "orthonormal_frame",
     "safe_norm",
     "safe_unit",
     "sine",
@@ -296,6 +297,20 @@ def metric_tensor(u: Tensor, curvature: float | Tensor) -> Tensor:
     radial = k * torch.where(x.abs() < _SERIES_BELOW, series, outside)
     identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     return square * identity + radial * u.unsqueeze(-1) * u.unsqueeze(-2)
+
+
+def orthonormal_frame(u: Tensor, curvature: float | Tensor) -> Tensor:
+    r"""Inverse root of the metric tensor.
+
+    .. math:: \hat u \hat u^\top + (I - \hat u \hat u^\top) / \sigma
+
+    Written out, since far out in hyperbolic space the tensor itself has lost its radial part.
+    """
+    k = _as_curvature(curvature, u)
+    inverse = 1 / _sinc((k * u.square().sum(-1))[..., None, None])
+    unit = safe_unit(u)
+    identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
+    return inverse * identity + (1 - inverse) * unit.unsqueeze(-1) * unit.unsqueeze(-2)
 
 
 def log_volume(u: Tensor, curvature: float | Tensor) -> Tensor:

@@ -109,6 +109,10 @@ class ConstantCurvature(Metric):
         return cc.log_volume(z, self.curvature)
 
     @override
+    def orthonormal_frame(self, z: Tensor) -> Tensor:
+        return cc.orthonormal_frame(z, self.curvature)
+
+    @override
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
         return cc.dist(a, b, self.curvature)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp, vjp, vmap
+from torch.func import grad, jvp, vmap
 from typing_extensions import override
 
 __all__ = ["Chart", "Immersion", "hessian", "jacobian"]
@@ -117,13 +117,18 @@ def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
     """
     zero = x.new_zeros(*x.shape[:-1], immersion.dim)
 
-    def gradient(delta: Tensor) -> Tensor:
-        pull = vjp(lambda step: immersion.embed(immersion.retract(x, step)), delta)[1]
-        pulled: Tensor = pull(covector)[0]
-        return pulled
+    # Reverse over forward: the backward of SiLU, GELU, ... has no forward derivative in torch.
+    def slope(delta: Tensor, direction: Tensor) -> Tensor:
+        move = jvp(
+            lambda step: immersion.embed(immersion.retract(x, step)),
+            (delta,),
+            (direction.expand_as(delta),),
+        )
+        total: Tensor = (covector * move[1]).sum()
+        return total
 
     def push(direction: Tensor) -> Tensor:
-        column: Tensor = jvp(gradient, (zero,), (direction.expand_as(zero),))[1]
+        column: Tensor = grad(slope)(zero, direction)
         return column
 
     basis = torch.eye(immersion.dim, dtype=x.dtype, device=x.device)

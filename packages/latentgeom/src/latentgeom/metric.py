@@ -82,6 +82,13 @@ class Metric(nn.Module, ABC):
         log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return torch.where(info == 0, log_det, -torch.inf)
 
+    def orthonormal_frame(self, z: Tensor) -> Tensor:
+        """Matrix ``W`` with orthonormal columns, ``W^T G W = I``, ``(..., d, d)``."""
+        factor = torch.linalg.cholesky(self.metric_tensor(z))
+        identity = torch.eye(self.dim, dtype=z.dtype, device=z.device)
+        frame: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False).mT
+        return frame
+
     def geodesic(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         """Points at times ``t`` (``(T,)``) of the geodesic from ``a`` to ``b``, ``(..., T, d)``."""
         velocity = self.logmap(a, b).unsqueeze(-2)
