@@ -1,0 +1,211 @@
+"""The own verbs of the command line: what to make of a trained model and its held-out codes."""
+
+import copy
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from latentgeom.checkpoints import CheckpointError, read_checkpoint
+from latentgeom.data import Digits
+from latentgeom.evaluation import distortion, induced_geodesics, random_pairs
+from latentgeom.explicit import ConstantCurvature
+from latentgeom.geodesics import GeodesicBatch
+from latentgeom.networks import Autoencoder
+from latentgeom.randomness import keyed_generator
+from latentgeom.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
+from latentgeom.training import IsometricAutoencoder
+
+__all__ = ["GeometryTrainer"]
+
+
+class _Latent(NamedTuple):
+    """A model in double precision and the codes of held-out observations."""
+
+    model: Autoencoder
+    codes: Tensor
+    labels: Tensor
+    sample_index: Tensor
+    reconstruction: float
+
+
+def _load(model: IsometricAutoencoder, ckpt_path: str) -> Autoencoder:
+    weights = read_checkpoint(ckpt_path)["state_dict"]
+    model = copy.deepcopy(model)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(ckpt_path, f"not of this model: {reason}") from None
+    return model.autoencoder.double().eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _latent(model: IsometricAutoencoder, data: Digits, ckpt_path: str) -> _Latent:
+    autoencoder, samples = _load(model, ckpt_path), data.held_out()
+    x = samples.x.double()
+    codes = autoencoder.encode(x)
+    error = (autoencoder.decode(codes) - x).square().sum(-1).mean()
+    return _Latent(autoencoder, codes, samples.y, samples.sample_index, float(error))
+
+
+def _pairs(latent: _Latent, num_pairs: int, seed: int) -> Tensor:
+    return random_pairs(len(latent.codes), num_pairs, generator=keyed_generator(seed, 1))
+
+
+def _geodesics(latent: _Latent, pairs: Tensor, num_segments: int) -> GeodesicBatch:
+    a, b = latent.codes[pairs[:, 0]], latent.codes[pairs[:, 1]]
+    return induced_geodesics(latent.model.decode, latent.model.metric, a, b, num_segments)
+
+
+def _scores(latent: _Latent, pairs: Tensor, num_segments: int) -> dict[str, Any]:
+    model = latent.model
+    report = distortion(model.decode, model.metric, latent.codes, pairs, num_segments)
+    return {
+        "reconstruction": latent.reconstruction,
+        "scale": float(model.log_scale.exp()),
+        **report._asdict(),
+    }
+
+
+class GeometryTrainer(lightning.Trainer):
+    """Lightning's Trainer with the verbs of a latent geometry."""
+
+    def distortion(
+        self,
+        model: IsometricAutoencoder,
+        datamodule: Digits,
+        ckpt_path: str,
+        baseline_ckpt: str | None = None,
+        num_pairs: int = 300,
+        num_segments: int = 32,
+        seed: int = 0,
+        output: str = "out/latentgeom",
+    ) -> None:
+        """Score the decoder's metric against the chosen one; ``report.json`` and a picture.
+
+        Arguments:
+            model: The model.
+            datamodule: The data; its test split is scored.
+            ckpt_path: Weights of the model.
+            baseline_ckpt: Weights of the same model trained without the isometry loss.
+            num_pairs: Random pairs of codes whose distances are compared.
+            num_segments: Segments of the induced geodesics.
+            seed: Seed of the pairs.
+            output: Folder of the results.
+        """
+        start = time.perf_counter()
+        names = {"isometric": ckpt_path} | ({"plain": baseline_ckpt} if baseline_ckpt else {})
+        latents = {n: _latent(model, datamodule, path) for n, path in names.items()}
+        content: dict[str, Any] = {}
+        for name, latent in latents.items():
+            pairs = _pairs(latent, num_pairs, seed)
+            content[name] = _scores(latent, pairs, num_segments)
+            _print_scores(name, content[name])
+        content["metric"] = _describe(latents["isometric"].model)
+        content["settings"] = {
+            "data": type(datamodule).__name__, "held_out": len(latents["isometric"].codes),
+            "num_segments": num_segments, "seed": seed, "checkpoints": names,
+        }  # fmt: skip
+        folder = Path(output)
+        _draw_distances(latents, num_pairs, num_segments, seed, folder / "distances.png")
+        content["seconds"] = time.perf_counter() - start
+        write_json(content, folder / "report.json")
+
+    def geodesics(
+        self,
+        model: IsometricAutoencoder,
+        datamodule: Digits,
+        ckpt_path: str,
+        num_pairs: int = 100,
+        num_segments: int = 32,
+        seed: int = 0,
+        output: str = "out/latentgeom",
+    ) -> None:
+        """Geodesics of the decoder between held-out codes; ``codes.zarr`` and ``geodesics.zarr``.
+
+        Arguments:
+            model: The model.
+            datamodule: The data; its test split is encoded.
+            ckpt_path: Weights of the model.
+            num_pairs: Random pairs of codes to connect.
+            num_segments: Segments of the geodesics.
+            seed: Seed of the pairs.
+            output: Folder of the results.
+        """
+        latent = _latent(model, datamodule, ckpt_path)
+        pairs = _pairs(latent, num_pairs, seed)
+        batch = _geodesics(latent, pairs, num_segments)
+        folder = Path(output)
+        codes = codes_dataset(latent.codes, latent.labels, latent.sample_index)
+        write_zarr(codes, folder / "codes.zarr")
+        write_zarr(geodesics_dataset(batch, pairs), folder / "geodesics.zarr")
+        print(f"{int(batch.converged.sum())} of {num_pairs} geodesics converged")  # noqa: T201
+
+    def plot(
+        self,
+        model: IsometricAutoencoder,
+        datamodule: Digits,
+        ckpt_path: str,
+        num_pairs: int = 12,
+        num_segments: int = 32,
+        seed: int = 0,
+        output: str = "out/latentgeom",
+        name: str = "latent.png",
+    ) -> None:
+        """Draw the latent plane: volume, codes, geodesics, Tissot indicatrices.
+
+        Arguments:
+            model: The model; its metric has dimension 2.
+            datamodule: The data; its test split is drawn.
+            ckpt_path: Weights of the model.
+            num_pairs: Geodesics to draw.
+            num_segments: Segments of the geodesics.
+            seed: Seed of the pairs.
+            output: Folder of the results.
+            name: File name of the picture.
+        """
+        from latentgeom.plots import LatentPlane, draw_latent_plane, poincare_disc, save
+
+        latent = _latent(model, datamodule, ckpt_path)
+        batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
+        scale = float(latent.model.log_scale.exp())
+        plane = LatentPlane(
+            latent.model.decode, latent.model.metric, scale, latent.codes, latent.labels
+        )
+        metric = latent.model.metric
+        if isinstance(metric, ConstantCurvature) and metric.curvature < 0:
+            plane, batch = poincare_disc(plane, batch, float(metric.curvature))
+        save(draw_latent_plane(plane, batch, _describe(latent.model)), Path(output) / name)
+
+
+def _draw_distances(
+    latents: dict[str, _Latent], num_pairs: int, num_segments: int, seed: int, path: Path
+) -> None:
+    from latentgeom.plots import draw_distances, save
+
+    panels = {}
+    for name, latent in latents.items():
+        pairs = _pairs(latent, num_pairs, seed)
+        batch = _geodesics(latent, pairs, num_segments)
+        ends = batch.points[batch.converged][:, [0, -1]]
+        chosen, induced = latent.model.metric.dist(*ends.unbind(1)), batch.length[batch.converged]
+        slope = float((chosen * induced).sum() / chosen.square().sum())
+        panels[f"{name} autoencoder"] = (chosen, induced, slope)
+    save(draw_distances(panels), path)
+
+
+def _describe(model: Autoencoder) -> str:
+    metric = model.metric
+    curvature = getattr(metric, "curvature", None)
+    if curvature is None:
+        return f"{type(metric).__name__} metric, dimension {metric.dim}"
+    return f"metric of curvature {float(curvature):g}, dimension {metric.dim}"
+
+
+def _print_scores(name: str, scores: dict[str, Any]) -> None:
+    shown = ("correlation", "distortion", "condition_median", "log_scale_sd", "reconstruction")
+    print(f"{name}: " + ", ".join(f"{key} {scores[key]:.4g}" for key in shown))  # noqa: T201

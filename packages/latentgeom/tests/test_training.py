@@ -1,0 +1,102 @@
+import lightning.pytorch as lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from latentgeom.data import Digits, Observations
+from latentgeom.explicit import ConstantCurvature
+from latentgeom.guards import NonFiniteError, NonFiniteGuard
+from latentgeom.networks import Autoencoder, Perceptron
+from latentgeom.training import IsometricAutoencoder
+
+
+class FewDigits(Digits):
+    """Forty digits to train on and thirteen to validate, so that ranks get unequal shares."""
+
+    def setup(self, stage=None):
+        super().setup(stage)
+        test, validation, training = self._splits
+        first = [Observations(s.x[:n], s.y[:n]) for s, n in ((validation, 13), (training, 40))]
+        self._splits = [test, *first]
+
+
+def autoencoder():
+    networks = Perceptron(64, 2, [16]), Perceptron(2, 64, [16])
+    return IsometricAutoencoder(Autoencoder(*networks, ConstantCurvature(2, -1.0)))
+
+
+@pytest.fixture(autouse=True)
+def _single_precision(_one_thread_in_double_precision):
+    torch.set_default_dtype(torch.float32)
+
+
+class Record(lightning.Callback):
+    """Validation losses and final weights, as plain numbers."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_fit_end(self, trainer, pl_module):
+        if trainer.is_global_zero:
+            weights = torch.cat([p.detach().flatten() for p in pl_module.parameters()])
+            torch.save(
+                {"weights": weights, "loss": trainer.callback_metrics["val/isometry"]}, self.path
+            )
+
+
+def fit(path, *, devices=1, batch_size=8, epochs=2, ckpt_path=None, callbacks=(), **options):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_fork" if devices > 1 else "auto",
+        max_epochs=epochs,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=path,
+        callbacks=[Record(path / "record.pt"), NonFiniteGuard(), *callbacks],
+        **options,
+    )
+    model, data = autoencoder(), FewDigits(batch_size=batch_size)
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
+    return torch.load(path / "record.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_one_device_with_eight_equals_two_with_four(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = fit(tmp_path / "one", batch_size=8)
+    two = fit(tmp_path / "two", batch_size=4, devices=2)
+    torch.testing.assert_close(two["weights"], one["weights"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(two["loss"], one["loss"], rtol=1e-6, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+@pytest.mark.parametrize("step", [3, 5, 7], ids=["middle", "end", "second"])
+def test_stop_and_resume_equals_no_stop(tmp_path, step):
+    for name in ("whole", "stopped", "resumed"):
+        (tmp_path / name).mkdir()
+    whole = fit(tmp_path / "whole")
+    save = ModelCheckpoint(
+        tmp_path / "stopped", every_n_train_steps=step, save_top_k=-1, filename="{step}"
+    )
+    fit(tmp_path / "stopped", callbacks=[save])
+    resumed = fit(tmp_path / "resumed", ckpt_path=str(tmp_path / "stopped" / f"step={step}.ckpt"))
+    assert torch.equal(resumed["weights"], whole["weights"])
+    assert torch.equal(resumed["loss"], whole["loss"])
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_a_non_finite_gradient_stops_before_the_weights_change(tmp_path):
+    class Poison(lightning.Callback):
+        def on_after_backward(self, trainer, pl_module):
+            if trainer.global_step == 3:
+                next(pl_module.parameters()).grad.fill_(torch.nan)
+
+    with pytest.raises(NonFiniteError, match=r"step 3 .*none yet"):
+        fit(tmp_path, callbacks=[Poison()])
