@@ -13,7 +13,8 @@ from latentgeom.configuration import shipped_configs
 
 
 @pytest.fixture(autouse=True)
-def _single_precision(_one_thread_in_double_precision):
+def _single_precision(_one_thread_in_double_precision, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a run without a logger writes its config where it stands
     torch.set_default_dtype(torch.float32)
 
 

@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         from latentgeom.configuration import shipped_configs
 
-        print(USAGE.format(configs=", ".join(shipped_configs())), end="")  # noqa: T201
+        print(USAGE.format(configs=", ".join(shipped_configs())), end="")
         return 0
     if arguments[0] == "--version":
-        print(f"latentgeom {__version__}")  # noqa: T201
+        print(f"latentgeom {__version__}")
         return 0
     try:
         if arguments[0] not in VERBS:
@@ -51,14 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run(arguments)
     except (InputError, FileNotFoundError) as error:
-        print(f"latentgeom: {error}", file=sys.stderr)  # noqa: T201
+        print(f"latentgeom: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("latentgeom: interrupted", file=sys.stderr)  # noqa: T201
+        print("latentgeom: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if getattr(error, "one_line", False):
-            print(f"latentgeom: {error}", file=sys.stderr)  # noqa: T201
+            print(f"latentgeom: {error}", file=sys.stderr)
             return 1
         raise
     return 0

@@ -85,7 +85,7 @@ def _correlation(x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def distortion(
-    decode: Decode, metric: Metric, codes: Tensor, pairs: Tensor, num_segments: int = 32
+    decode: Decode, metric: Metric, codes: Tensor, batch: GeodesicBatch
 ) -> DistortionReport:
     """Distortion of the decoder's metric against the chosen one.
 
@@ -93,16 +93,14 @@ def distortion(
         decode: Map of coordinates to observations.
         metric: The chosen metric.
         codes: Held-out codes, ``(N, d)``.
-        pairs: Indices of codes, ``(P, 2)``.
-        num_segments: Segments of the induced geodesics.
+        batch: Induced geodesics between pairs of codes, of :func:`induced_geodesics`.
 
     Raises:
         ValueError: Fewer than two induced geodesics converged.
     """
     eigenvalues = torch.linalg.eigvalsh(relative_metric(decode, metric, codes))
     condition = (eigenvalues[:, -1] / eigenvalues[:, 0]).sqrt()
-    a, b = codes[pairs[:, 0]], codes[pairs[:, 1]]
-    batch = induced_geodesics(decode, metric, a, b, num_segments)
+    a, b = batch.points[:, 0], batch.points[:, -1]
     kept = batch.converged
     if int(kept.sum()) < 2:
         raise ValueError(f"only {int(kept.sum())} of {len(kept)} induced geodesics converged")
@@ -118,6 +116,6 @@ def distortion(
         ratio_variation=float(ratio.std() / ratio.mean()),
         converged=float(kept.double().mean()),
         num_codes=len(codes),
-        num_pairs=len(pairs),
+        num_pairs=len(a),
         worst=condition.argsort(descending=True)[:_WORST].tolist(),
     )

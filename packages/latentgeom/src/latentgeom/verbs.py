@@ -61,9 +61,9 @@ def _geodesics(latent: _Latent, pairs: Tensor, num_segments: int) -> GeodesicBat
     return induced_geodesics(latent.model.decode, latent.model.metric, a, b, num_segments)
 
 
-def _scores(latent: _Latent, pairs: Tensor, num_segments: int) -> dict[str, Any]:
+def _scores(latent: _Latent, batch: GeodesicBatch) -> dict[str, Any]:
     model = latent.model
-    report = distortion(model.decode, model.metric, latent.codes, pairs, num_segments)
+    report = distortion(model.decode, model.metric, latent.codes, batch)
     return {
         "reconstruction": latent.reconstruction,
         "scale": float(model.log_scale.exp()),
@@ -101,9 +101,10 @@ class GeometryTrainer(lightning.Trainer):
         names = {"isometric": ckpt_path} | ({"plain": baseline_ckpt} if baseline_ckpt else {})
         latents = {n: _latent(model, datamodule, path) for n, path in names.items()}
         content: dict[str, Any] = {}
+        batches = {}
         for name, latent in latents.items():
-            pairs = _pairs(latent, num_pairs, seed)
-            content[name] = _scores(latent, pairs, num_segments)
+            batches[name] = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
+            content[name] = _scores(latent, batches[name])
             _print_scores(name, content[name])
         content["metric"] = _describe(latents["isometric"].model)
         content["settings"] = {
@@ -111,7 +112,7 @@ class GeometryTrainer(lightning.Trainer):
             "num_segments": num_segments, "seed": seed, "checkpoints": names,
         }  # fmt: skip
         folder = Path(output)
-        _draw_distances(latents, num_pairs, num_segments, seed, folder / "distances.png")
+        _draw_distances(latents, batches, folder / "distances.png")
         content["seconds"] = time.perf_counter() - start
         write_json(content, folder / "report.json")
 
@@ -183,14 +184,13 @@ class GeometryTrainer(lightning.Trainer):
 
 
 def _draw_distances(
-    latents: dict[str, _Latent], num_pairs: int, num_segments: int, seed: int, path: Path
+    latents: dict[str, _Latent], batches: dict[str, GeodesicBatch], path: Path
 ) -> None:
     from latentgeom.plots import draw_distances, save
 
     panels = {}
     for name, latent in latents.items():
-        pairs = _pairs(latent, num_pairs, seed)
-        batch = _geodesics(latent, pairs, num_segments)
+        batch = batches[name]
         ends = batch.points[batch.converged][:, [0, -1]]
         chosen, induced = latent.model.metric.dist(*ends.unbind(1)), batch.length[batch.converged]
         slope = float((chosen * induced).sum() / chosen.square().sum())
