@@ -1,3 +1,63 @@
-"""Graph-based weather forecasting on any domain: deterministic, latent-variable and diffusion models."""
+"""Graph-based weather forecasting on any domain.
+
+Public names are imported on first use (PEP 562), so that ``import neural_lam`` and
+``neural-lam --help`` never pay for torch.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "1.0.0"
+
+_EXPORTS = {
+    "CheckpointError": "checkpoints",
+    "Forecaster": "training",
+    "Graph": "graph",
+    "GraphLAM": "predictors",
+    "GriddedData": "data.module",
+    "InteractionNet": "layers",
+    "TwoLayerFlow": "simulators",
+    "read_graph": "graph",
+    "rectangular_graph": "graph",
+    "rollout": "rollout",
+    "write_graph": "graph",
+}
+_MODULES = {
+    "baselines",
+    "callbacks",
+    "checkpoints",
+    "configuration",
+    "connectivity",
+    "data",
+    "evaluation",
+    "example_data",
+    "forecasts",
+    "graph",
+    "guards",
+    "layers",
+    "loading",
+    "losses",
+    "mesh",
+    "plots",
+    "predictors",
+    "randomness",
+    "simulators",
+    "training",
+    "verbs",
+    "verification",
+    "wrappers",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _EXPORTS:
+        return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_EXPORTS})

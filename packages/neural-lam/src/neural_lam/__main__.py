@@ -1,0 +1,72 @@
+"""The command ``neural-lam``: its help, and the way to each verb, without importing torch."""
+
+import sys
+from collections.abc import Sequence
+
+from neural_lam.configuration import InputError, near_miss
+
+__all__ = ["main"]
+
+USAGE = """\
+usage: neural-lam <verb> [--config FILE] [options]
+
+Graph-based weather forecasting on any domain.
+
+train and evaluate (Lightning; any Trainer option as --trainer.<name>):
+  fit           train a forecaster
+  validate      score a checkpoint on the validation period
+  test          score a checkpoint on the test period
+  predict       forecast the test period without writing
+
+own verbs:
+  example-data  make or fetch an example data set
+  graph         build the mesh graph of a domain
+  statistics    means and standard deviations of the training period
+  forecast      write forecasts as zarr
+  verify        score forecasts against simple ones, draw scores and maps
+
+  neural-lam <verb> --help           all options of a verb
+  neural-lam <verb> --print_config   the configuration in full, as YAML
+
+FILE is a path, or the name of a shipped configuration:
+  {configs}
+"""
+VERBS = (
+    "fit",
+    "validate",
+    "test",
+    "predict",
+    "example-data",
+    "graph",
+    "statistics",
+    "forecast",
+    "verify",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 (failed), 2 (bad input)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        return 0
+    if arguments[0] == "--version":
+        return 0
+    try:
+        if arguments[0] not in VERBS:
+            raise InputError(f"{arguments[0]}: not a verb{near_miss(arguments[0], VERBS)}")
+        from neural_lam.cli import main as run
+
+        run(arguments)
+    except (InputError, FileNotFoundError):
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if getattr(error, "one_line", False):
+            return 1
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

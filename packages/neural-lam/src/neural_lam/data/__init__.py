@@ -1,0 +1,1 @@
+"""Reading gridded data: fields, forcing made from the time, statistics, training windows."""

@@ -1,0 +1,132 @@
+"""Training, validation and test windows of a gridded store, for Lightning."""
+
+import lightning.pytorch as lightning
+
+from neural_lam.data.domain import Domain, grid_positions, make_domain
+from neural_lam.data.fields import FieldStore
+from neural_lam.data.windows import Windows
+from neural_lam.graph import Graph, read_graph, rectangular_graph
+from neural_lam.loading import EvaluationLoader, TrainingLoader
+
+__all__ = ["GriddedData"]
+
+
+class GriddedData(lightning.LightningDataModule):
+    """A zarr or NetCDF store with WeatherBench2 names, split in time.
+
+    Arguments:
+        path: The store.
+        variables: State variables; each of their levels is a feature.
+        forcings: Kinds of forcing made from the time: toa_radiation, hour, year.
+        boundary_width: Grid points at the edge where the truth is given.
+        graph: Graph file that ``neural-lam graph`` wrote; without one, a rectangular
+            multiscale mesh is built.
+        refinement: Grid points a side of the block that one mesh node stands for.
+        num_levels: Levels of the mesh; by default as many as fit.
+        radius: Grid points within it send to a mesh node, in mesh spacings.
+        validation_from: Fraction of the times at which validation begins.
+        test_from: Fraction of the times at which the test begins.
+        rollout_steps: Most steps that training rolls out.
+        lead_steps: Steps of validation, test and forecasts.
+        stride: States between the analysis times of validation, test and forecasts.
+        batch_size: Windows per device in training.
+        evaluation_batch_size: Windows per device elsewhere.
+        seed: Of the order of training windows.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        variables: list[str],
+        forcings: list[str] | None = None,
+        boundary_width: int = 6,
+        graph: str | None = None,
+        refinement: int = 3,
+        num_levels: int | None = None,
+        radius: float = 0.67,
+        validation_from: float = 0.6,
+        test_from: float = 0.8,
+        rollout_steps: int = 1,
+        lead_steps: int = 8,
+        stride: int = 1,
+        batch_size: int = 4,
+        evaluation_batch_size: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_from < test_from < 1:
+            raise ValueError(
+                "expected 0 < validation_from < test_from < 1,"
+                f" got {validation_from} and {test_from}"
+            )
+        self.path, self.variables, self.forcings = path, variables, forcings or []
+        self.boundary_width, self.graph_path = boundary_width, graph
+        self.refinement, self.num_levels, self.radius = refinement, num_levels, radius
+        self.fractions = (0.0, validation_from, test_from, 1.0)
+        self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.seed = seed
+        self._store: FieldStore | None = None
+        self._domain: Domain | None = None
+
+    @property
+    def store(self) -> FieldStore:
+        """The store, opened once."""
+        if self._store is None:
+            self._store = FieldStore(self.path, self.variables)
+        return self._store
+
+    @property
+    def domain(self) -> Domain:
+        """The domain, with the statistics of the training period."""
+        if self._domain is None:
+            start, stop = self.period(0)
+            self._domain = make_domain(
+                self.store,
+                self.build_graph(),
+                boundary_width=self.boundary_width,
+                forcings=self.forcings,
+                start=start,
+                stop=stop,
+            )
+        return self._domain
+
+    def build_graph(self) -> Graph:
+        """The graph from its file, or built."""
+        if self.graph_path is not None:
+            return read_graph(self.graph_path)
+        return rectangular_graph(
+            grid_positions(self.store),
+            self.store.shape,
+            refinement=self.refinement,
+            num_levels=self.num_levels,
+            radius=self.radius,
+        )
+
+    def period(self, split: int) -> tuple[int, int]:
+        """First state and one past the last of training (0), validation (1) or test (2)."""
+        count = len(self.store.times)
+        return int(self.fractions[split] * count), int(self.fractions[split + 1] * count)
+
+    def _windows(self, split: int, num_steps: int, stride: int) -> Windows:
+        return Windows(self.store, *self.period(split), num_steps, self.forcings, stride)
+
+    def _evaluation(self, split: int) -> EvaluationLoader:
+        windows = self._windows(split, self.lead_steps, self.stride)
+        return EvaluationLoader(windows, self.evaluation_batch_size)
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled, resumable."""
+        return TrainingLoader(self._windows(0, self.rollout_steps, 1), self.batch_size, self.seed)
+
+    def val_dataloader(self) -> EvaluationLoader:
+        """Every window of the validation period once."""
+        return self._evaluation(1)
+
+    def test_dataloader(self) -> EvaluationLoader:
+        """Every window of the test period once."""
+        return self._evaluation(2)
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        """Every window of the test period once."""
+        return self._evaluation(2)

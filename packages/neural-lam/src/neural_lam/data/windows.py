@@ -1,0 +1,86 @@
+"""Training windows: two states to start from, the states to predict, the forcing between."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neural_lam.data.fields import FieldStore
+from neural_lam.data.forcing import forcing, forcing_window
+
+__all__ = ["Batch", "Windows", "grid_coordinates"]
+
+
+class Batch(NamedTuple):
+    """Windows of a store.
+
+    Arguments:
+        initial: The state before the analysis time and at it, ``(B, 2, G, V)``.
+        target: States at the lead times, ``(B, T, G, V)``.
+        forcing: Window around each lead time, ``(B, T, G, 3 F)``.
+        sample: Analysis time, counted in the store's times, ``(B,)``.
+    """
+
+    initial: Tensor
+    target: Tensor
+    forcing: Tensor
+    sample: Tensor
+
+
+def grid_coordinates(store: FieldStore) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latitude and longitude of every grid node, ``(G,)`` each."""
+    latitude, longitude = np.meshgrid(store.latitude, store.longitude, indexing="ij")
+    return latitude.ravel(), longitude.ravel()
+
+
+class Windows:
+    """Windows whose states all lie in a period, indexed by tensors.
+
+    Arguments:
+        store: Where the states come from.
+        start: First state of the period.
+        stop: One past its last.
+        num_steps: Lead times of a window.
+        forcings: Kinds of forcing.
+        stride: Between the analysis times, in states.
+    """
+
+    def __init__(
+        self,
+        store: FieldStore,
+        start: int,
+        stop: int,
+        num_steps: int,
+        forcings: Sequence[str] = (),
+        stride: int = 1,
+    ) -> None:
+        if num_steps < 1 or stride < 1:
+            raise ValueError(f"steps and stride must be at least 1, got {num_steps} and {stride}")
+        self.store, self.num_steps, self.forcings = store, num_steps, list(forcings)
+        self.analysis = torch.arange(start + 1, stop - num_steps, stride)
+        if not len(self.analysis):
+            raise ValueError(
+                f"{store.path}: a window takes {num_steps + 2} states,"
+                f" but the period has {stop - start}"
+            )
+        self._latitude, self._longitude = grid_coordinates(store)
+
+    def __len__(self) -> int:
+        return len(self.analysis)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        analysis = self.analysis[index]
+        states = torch.stack(
+            [self.store.states(t - 1, t + 1 + self.num_steps) for t in analysis.tolist()]
+        )
+        windows = torch.stack([self._forcing(t) for t in analysis.tolist()])
+        return Batch(states[:, :2], states[:, 2:], windows, analysis)
+
+    def _forcing(self, analysis: int) -> Tensor:
+        # Made from the time, so it exists beyond the last state of the store.
+        lead = np.arange(self.num_steps + 2) * self.store.step
+        times = self.store.times[analysis] + lead
+        return forcing_window(forcing(times, self._latitude, self._longitude, self.forcings))

@@ -1,0 +1,218 @@
+"""Pictures of forecasts: maps side by side, scores by lead time, the graph on the map."""
+
+import os
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from neural_lam.graph import Graph
+
+__all__ = ["draw_graph", "draw_maps", "draw_scores", "save_figure"]
+
+_STYLE: Any = {
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "figure.dpi": 160,
+    "legend.frameon": False,
+}
+# Model first; the colours of Okabe & Ito (2008) can be told apart by everyone.
+_COLOURS = ["#0072B2", "#E69F00", "#999999", "#009E73", "#CC79A7"]
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """Write a PNG to a temporary name, then move it into place."""
+    partial = f"{path}.part"
+    figure.savefig(partial, format="png", bbox_inches="tight")
+    os.replace(partial, path)
+
+
+def _pretty(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _hours(lead_times: NDArray[np.timedelta64]) -> NDArray[np.float64]:
+    hours: NDArray[np.float64] = lead_times / np.timedelta64(1, "h")
+    return hours
+
+
+def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> None:
+    hours = _hours(scores["prediction_timedelta"].values)
+    for colour, name in zip(_COLOURS, scores["forecast"].values, strict=False):
+        row = scores.sel(forecast=name, feature=feature)
+        model = colour == _COLOURS[0]
+        axes.fill_between(
+            hours, row["rmse_lower"], row["rmse_upper"], color=colour, alpha=0.15, lw=0
+        )
+        emphasis = {"lw": 2.2, "marker": "o", "zorder": 3} if model else {"lw": 1.5}
+        axes.plot(hours, row["rmse"], color=colour, label=_pretty(str(name)), ms=3.5, **emphasis)
+    axes.set_title(_pretty(feature))
+    axes.set_xlabel("lead time (h)")
+    axes.set_ylabel(f"RMSE ({unit})")
+    axes.set_xlim(0, hours[-1] * 1.02)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def draw_scores(scores: xr.Dataset, units: list[str]) -> Figure:
+    """RMSE against lead time with bootstrap intervals, a panel a feature.
+
+    Arguments:
+        scores: What `verification.scores` gives; the first forecast is the model.
+        units: Of each feature.
+    """
+    features = [str(name) for name in scores["feature"].values]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6 * len(features) + 0.6, 3.9), layout="constrained")
+        panels = figure.subplots(1, len(features), squeeze=False)[0]
+        for axes, feature, unit in zip(panels, features, units, strict=True):
+            _score_panel(axes, scores, feature, unit)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        count = scores.attrs.get("num_forecasts", "?")
+        figure.suptitle(
+            f"Error by lead time, {count} test forecasts, 95 % block-bootstrap intervals"
+        )
+    return figure
+
+
+def _map(
+    axes: Axes,
+    field: NDArray[np.float64],
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    width: int,
+    **style: Any,
+) -> Any:
+    image = axes.pcolormesh(longitude, latitude, field, shading="nearest", rasterized=True, **style)
+    if width:
+        half_y, half_x = (np.diff(c)[0] / 2 for c in (latitude, longitude))
+        corner = (longitude[width] - half_x, latitude[width] - half_y)
+        extent = (
+            longitude[-width - 1] - longitude[width] + 2 * half_x,
+            latitude[-width - 1] - latitude[width] + 2 * half_y,
+        )
+        axes.add_patch(Rectangle(corner, *extent, fill=False, ec="k", lw=1.0, ls=(0, (4, 2))))
+    # A degree of longitude is shorter than one of latitude.
+    axes.set_aspect(1 / np.cos(np.deg2rad(latitude.mean())))
+    axes.set_xlim(longitude.min(), longitude.max())
+    axes.set_ylim(latitude.min(), latitude.max())
+    return image
+
+
+def _decorate(axes: Axes, *, left: bool, bottom: bool) -> None:
+    axes.tick_params(labelleft=left, labelbottom=bottom, length=2.5)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    if left:
+        axes.set_ylabel("latitude (°)")
+    if bottom:
+        axes.set_xlabel("longitude (°)")
+
+
+def draw_maps(
+    truth: xr.DataArray, forecast: xr.DataArray, *, width: int, title: str, unit: str
+) -> Figure:
+    """Analysis, forecast and error, a row a lead time, with shared colour scales.
+
+    Arguments:
+        truth: ``(prediction_timedelta, latitude, longitude)``.
+        forecast: Likewise.
+        width: Of the boundary, which is drawn as a dashed frame.
+        title: Over the figure.
+        unit: Of the field.
+    """
+    latitude, longitude = truth["latitude"].values, truth["longitude"].values
+    hours = _hours(truth["prediction_timedelta"].values)
+    error = (forecast - truth).values
+    limits = np.quantile(truth.values, [0.002, 0.998])
+    largest = np.quantile(np.abs(error), 0.999)
+    contours = mpl.ticker.MaxNLocator(12).tick_values(*limits)
+    field_style = {"cmap": "YlGnBu_r", "vmin": limits[0], "vmax": limits[1]}
+    error_style = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    ratio = float(np.ptp(latitude) / np.ptp(longitude) / np.cos(np.deg2rad(latitude.mean())))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, 0.9 + 2.75 * ratio * len(hours)), layout="constrained")
+        grid = figure.subplots(len(hours), 3, squeeze=False)
+        for row, hour in enumerate(hours):
+            fields = (truth.values[row], forecast.values[row], error[row])
+            for column, (axes, field) in enumerate(zip(grid[row], fields, strict=True)):
+                style = error_style if column == 2 else field_style
+                image = _map(axes, field, latitude, longitude, width, **style)
+                shown = fields[min(column, 1)]
+                axes.contour(
+                    longitude, latitude, shown, contours, colors="k", linewidths=0.45, alpha=0.55
+                )
+                _decorate(axes, left=column == 0, bottom=row == len(hours) - 1)
+                if column == 1:
+                    middle = image
+            box = {"fc": "w", "ec": "none", "alpha": 0.85, "pad": 1.5}
+            where = {"xy": (0.03, 0.95), "xycoords": "axes fraction", "va": "top"}
+            grid[row, 0].annotate(f"+{hour:g} h", weight="bold", bbox=box, **where)
+        for axes, name in zip(
+            grid[0], ("analysis", "forecast", "forecast minus analysis"), strict=True
+        ):
+            axes.set_title(name)
+        figure.colorbar(
+            middle,
+            ax=grid[:, :2],
+            location="bottom",
+            aspect=45,
+            shrink=0.8,
+            label=unit,
+            extend="both",
+        )
+        figure.colorbar(
+            image,
+            ax=grid[:, 2],
+            location="bottom",
+            aspect=22,
+            shrink=0.9,
+            label=f"error ({unit})",
+            extend="both",
+        )
+        figure.suptitle(title)
+    return figure
+
+
+def _segments(
+    a: NDArray[np.float64], b: NDArray[np.float64], edges: tuple[Any, Any]
+) -> LineCollection:
+    lines = np.stack((a[edges[0]], b[edges[1]]), axis=1)
+    return LineCollection(list(lines))
+
+
+def draw_graph(graph: Graph) -> Figure:
+    """Grid, mesh and the edges of each kind, in the graph's own coordinates."""
+    grid, mesh = graph.grid.numpy(), graph.mesh.numpy()
+    sets = {
+        "grid to mesh": (grid, mesh, graph.g2m, "#009E73"),
+        "within the mesh": (mesh, mesh, graph.m2m, "#0072B2"),
+        "mesh to grid": (mesh, grid, graph.m2g, "#D55E00"),
+    }
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11.4, 4.3), layout="constrained")
+        for axes, (name, (a, b, edges, colour)) in zip(
+            figure.subplots(1, 3), sets.items(), strict=True
+        ):
+            lines = _segments(a, b, (edges.senders.numpy(), edges.receivers.numpy()))
+            lines.set(color=colour, linewidth=0.35, alpha=0.6)
+            axes.add_collection(lines)
+            axes.plot(*grid.T, ".", ms=0.8, color="0.6")
+            axes.plot(*mesh.T, "o", ms=2.2, color="k", mew=0)
+            axes.set_title(f"{name}: {len(edges.senders):,} edges, {len(edges.features)} distinct")
+            axes.set_aspect("equal")
+            axes.set_xlabel("shrunk longitude (°)")
+        figure.axes[0].set_ylabel("latitude (°)")
+        figure.suptitle(f"{len(grid):,} grid nodes (grey), {len(mesh):,} mesh nodes (black)")
+    return figure

@@ -1,0 +1,225 @@
+"""Training of a forecaster: rollout loss, schedules, exact scores over all devices."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
+from neural_lam.data.windows import Batch
+from neural_lam.graph import Graph
+from neural_lam.losses import interior_mean, scaled_square_error
+from neural_lam.predictors import GridNetwork
+from neural_lam.rollout import rollout
+from neural_lam.wrappers import BoundaryForced, Residual, Standardised, StepPredictor
+
+__all__ = ["Forecaster", "build_predictor", "rollout_length", "warmup_cosine"]
+
+
+def build_predictor(
+    domain: Domain,
+    network: Callable[[Graph, int, int], GridNetwork],
+    *,
+    look_ahead: bool = False,
+    show_change: bool = False,
+) -> StepPredictor:
+    """A step predictor in physical units on a domain.
+
+    Arguments:
+        domain: Graph, static fields and statistics.
+        network: Makes the network from the graph and the numbers of inputs and outputs.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether it sees the last change instead of the state before.
+    """
+    mean, std, difference_mean, difference_std = domain.statistics
+    num_states = len(mean)
+    num_inputs = (2 + look_ahead) * num_states + len(domain.forcing_mean) + domain.static.shape[1]
+    residual = Residual(
+        network(domain.graph, num_inputs, num_states),
+        domain.static,
+        domain.interior,
+        difference_mean / std,
+        difference_std / std,
+        look_ahead=look_ahead,
+        show_change=show_change,
+    )
+    physical = Standardised(residual, mean, std, domain.forcing_mean, domain.forcing_std)
+    return BoundaryForced(physical, domain.interior)
+
+
+def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
+    """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def rollout_length(step: int, curriculum: dict[int, int]) -> int:
+    """Steps that training rolls out: the entry with the last start at or before ``step``."""
+    return curriculum[max(start for start in curriculum if start <= step)]
+
+
+class Forecaster(lightning.LightningModule):
+    """A graph network trained to forecast by rolling out.
+
+    Arguments:
+        network: Makes the network from a graph and its numbers of inputs and outputs.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        curriculum: Steps to roll out, by the training step from which they hold.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether it sees the last change instead of the state before.
+    """
+
+    loss_weights: Tensor
+    loss_scale: Tensor
+
+    def __init__(
+        self,
+        network: Callable[[Graph, int, int], GridNetwork],
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+        curriculum: dict[int, int] | None = None,
+        look_ahead: bool = False,
+        show_change: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.curriculum = {int(k): int(v) for k, v in (curriculum or {0: 1}).items()}
+        if 0 not in self.curriculum or min(self.curriculum.values()) < 1:
+            raise ValueError(
+                f"curriculum must start at 0 with at least 1 step, got {self.curriculum}"
+            )
+        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup_steps = warmup_steps
+        self.domain: Domain | None = None
+        self._sums = torch.zeros(0)
+
+    def configure_model(self) -> None:
+        """Build the predictor for the data's domain, unless a checkpoint brought one."""
+        if self.domain is None and self._trainer is not None:
+            # Lightning's hook makes new tensors on the accelerator; a domain is made on the CPU.
+            with torch.device("cpu"):
+                domain = self.trainer.datamodule.domain  # type: ignore[attr-defined]
+            self._build(domain)
+
+    def _build(self, domain: Domain) -> None:
+        self.domain = domain
+        self.predictor = build_predictor(
+            domain, self.network, look_ahead=self.look_ahead, show_change=self.show_change
+        )
+        self.register_buffer("loss_weights", domain.area * domain.interior)
+        self.register_buffer("loss_scale", domain.statistics.difference_std)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the domain, so that a checkpoint is complete."""
+        assert self.domain is not None
+        checkpoint["domain"] = domain_to_dict(self.domain)
+        # The command line keeps a network as its class path; a function would need pickled code.
+        hyperparameters = checkpoint.get("hyper_parameters", {})
+        if callable(hyperparameters.get("network")):
+            del hyperparameters["network"]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the predictor when there is no data to build it for."""
+        if self.domain is None:
+            self._build(domain_from_dict(checkpoint["domain"]))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return rollout(self.predictor, batch.initial, batch.forcing, batch.target)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean squared error of a rollout, in units of one-step changes."""
+        length = rollout_length(self.global_step, self.curriculum)
+        if length > batch.target.shape[1]:
+            raise ValueError(
+                f"the curriculum asks for {length} steps,"
+                f" but data.rollout_steps is {batch.target.shape[1]}"
+            )
+        short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
+        loss = scaled_square_error(self(short), short.target, self.loss_weights, self.loss_scale)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def _start_sums(self) -> None:
+        self._sums = torch.zeros(0, device=self.device, dtype=torch.float64)
+
+    def _add(self, batch: Batch) -> None:
+        square = (self(batch) - batch.target).double().square()
+        # Sums, not means: ranks hold different numbers of windows.
+        total = interior_mean(square, self.loss_weights.double()).sum(0)
+        count = total.new_full((1,), len(batch.sample))
+        entry = torch.cat((count, total.flatten()))
+        self._sums = entry if not len(self._sums) else self._sums + entry
+
+    def _report(self, split: str) -> None:
+        total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        rmse = (total[1:] / total[0]).reshape(-1, len(self.loss_scale)).sqrt()
+        scaled = (rmse / self.loss_scale).square().mean()
+        self.log(f"{split}/loss", scaled, prog_bar=True, rank_zero_only=True)
+        for feature, name in enumerate(self._names()):
+            for lead in (0, rmse.shape[0] - 1):
+                self.log(
+                    f"{split}/rmse_{name}_step_{lead + 1}", rmse[lead, feature], rank_zero_only=True
+                )
+
+    def _names(self) -> list[str]:
+        return [feature.name for feature in self.trainer.datamodule.store.features]  # type: ignore[attr-defined]
+
+    def on_validation_epoch_start(self) -> None:
+        """Empty sums."""
+        self._start_sums()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Empty sums."""
+        self._start_sums()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Analysis indices ``(B,)`` and forecasts ``(B, T, G, V)``."""
+        return batch.sample, self(batch)
+
+    def _total_steps(self) -> int:
+        # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has
+        # restored their position, which is then lost.
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps
+        per_epoch = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs is not None else 1000
+        return epochs * per_epoch // self.trainer.accumulate_grad_batches
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and half a cosine over the whole training."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(0.9, 0.95),
+        )
+        total = self._total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,191 @@
+"""Verbs of the command line that need no model."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neural_lam import evaluation
+from neural_lam.data.module import GriddedData
+from neural_lam.data.statistics import write_statistics
+from neural_lam.example_data import from_netcdf, two_layer_window, write_store
+from neural_lam.graph import write_graph
+from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
+from neural_lam.simulators import TwoLayerFlow
+
+__all__ = ["example_data", "graph", "statistics", "verify"]
+
+
+def graph(data: GriddedData, output: str, picture: str | None = None) -> None:
+    """Build the graph of a domain and write it to a file.
+
+    Arguments:
+        data: The data whose grid it is for, and how to mesh it.
+        output: File to write.
+        picture: PNG of the graph.
+    """
+    start = time.perf_counter()
+    built = data.build_graph()
+    time.perf_counter() - start
+    write_graph(built, output)
+    if picture is not None:
+        save_figure(draw_graph(built), picture)
+    ", ".join(f"{name} {len(getattr(built, name).senders)}" for name in ("g2m", "m2m", "m2g"))
+
+
+def statistics(data: GriddedData, output: str) -> None:
+    """Write the means and standard deviations of the training period.
+
+    Arguments:
+        data: The data.
+        output: NetCDF file to write.
+    """
+    found = data.domain.statistics
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    write_statistics(found, [feature.name for feature in data.store.features], output)
+    for _number, _feature in enumerate(data.store.features):
+        pass
+
+
+def example_data(
+    name: Literal["two-layer-qg", "era5-uk"],
+    output: str,
+    source: str | None = None,
+    days: float = 90.0,
+    interval_hours: float = 3.0,
+    precision: Literal["single", "double"] = "double",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Make or fetch an example data set.
+
+    Arguments:
+        name: two-layer-qg is simulated; era5-uk, hourly 2 m temperature over the British
+            Isles in March 2019, is taken from a file.
+        output: zarr store to write.
+        source: For era5-uk, the NetCDF file to take it from.
+        days: Length of the simulated data.
+        interval_hours: Between its states.
+        precision: Of its integration; single takes half the time.
+        seed: Of its initial state.
+        overwrite: Make it again when it is there.
+    """
+    if Path(output).exists() and not overwrite:
+        return
+    if name == "era5-uk":
+        if source is None:
+            raise ValueError("era5-uk: name its NetCDF file with --source")
+        write_store(from_netcdf(source), output)
+    else:
+        flow = TwoLayerFlow()
+        window = two_layer_window(
+            flow,
+            days=days,
+            interval=3600 * interval_hours,
+            seed=seed,
+            dtype={"single": torch.float32, "double": torch.float64}[precision],
+        )
+        write_store(window, output)
+
+
+def _draw(result: evaluation.Verification, folder: Path, lead_hours: list[float]) -> list[str]:
+    store, table = result.store, result.scores
+    paths = [str(folder / "scores.png")]
+    save_figure(draw_scores(table, [feature.units for feature in store.features]), paths[0])
+    # The forecast in the middle of the test, not the best one.
+    number = result.forecasts.sizes["time"] // 2
+    chosen = result.forecasts.isel(time=number)
+    leads = table["prediction_timedelta"].values
+    wanted = [
+        int(np.argmin(np.abs(leads / np.timedelta64(1, "h") - hours))) for hours in lead_hours
+    ]
+    analysis: np.datetime64 = chosen["time"].to_numpy()[()]
+    for feature in store.features:
+        forecast = chosen[feature.variable].isel(prediction_timedelta=wanted)
+        if feature.level is not None:
+            forecast = forecast.sel(level=feature.level)
+        truth = _truth(result, feature.name, analysis, leads[wanted], forecast)
+        when = np.datetime_as_string(analysis, unit="h")
+        level = "" if feature.level is None else f" at {feature.level} hPa"
+        title = f"{feature.long_name}{level}, from {when} UTC"
+        path = folder / f"maps_{feature.name}.png"
+        save_figure(
+            draw_maps(truth, forecast, width=result.width, title=title, unit=feature.units),
+            str(path),
+        )
+        paths.append(str(path))
+    return paths
+
+
+def _truth(
+    result: evaluation.Verification,
+    name: str,
+    analysis: np.datetime64,
+    leads: np.ndarray,
+    like: xr.DataArray,
+) -> xr.DataArray:
+    store = result.store
+    position = [feature.name for feature in store.features].index(name)
+    index = np.searchsorted(store.times, analysis + leads)
+    fields = [
+        store.states(int(i), int(i) + 1)[0, :, position].numpy().reshape(store.shape) for i in index
+    ]
+    return like.copy(data=np.stack(fields))
+
+
+def verify(
+    forecast: str,
+    output: str,
+    truth: str | None = None,
+    report: str | None = None,
+    lead_hours: list[float] | None = None,
+) -> None:
+    """Score a forecast store, draw its scores and maps.
+
+    Arguments:
+        forecast: Store that ``neural-lam forecast`` wrote.
+        output: Folder for scores.nc and the pictures.
+        truth: Store of the truth; by default the one the forecast was made from.
+        report: JSON file with the scores and settings.
+        lead_hours: Lead times of the maps; by default three from the first to the last.
+    """
+    start = time.perf_counter()
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = evaluation.verify_store(forecast, truth)
+    table = result.scores
+    partial = folder / "scores.part"
+    table.to_netcdf(partial, engine="h5netcdf")
+    shutil.move(partial, folder / "scores.nc")
+    leads = table["prediction_timedelta"].values / np.timedelta64(1, "h")
+    pictures = _draw(result, folder, lead_hours or [leads[0], leads[len(leads) // 2], leads[-1]])
+    comparison = evaluation.skill(table)
+    _print_table(comparison)
+    if report is not None:
+        attributes = {str(k): _plain(v) for k, v in result.forecasts.attrs.items()}
+        seconds = round(time.perf_counter() - start, 2)
+        content = {
+            "scores": comparison,
+            "num_forecasts": int(table.attrs["num_forecasts"]),
+            "settings": attributes,
+            "pictures": pictures,
+            "verify_seconds": seconds,
+            "versions": evaluation.environment(),
+        }
+        evaluation.write_json(content, Path(report))
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _print_table(comparison: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+    for _feature, rows in comparison.items():
+        hours = list(rows["rmse"]["model"])
+        sorted({0, *range(len(hours) // 4, len(hours), max(1, len(hours) // 4)), len(hours) - 1})
+        for _name, _values in rows["rmse"].items():
+            pass

@@ -1,0 +1,134 @@
+r"""Scores of forecasts by variable and lead time.
+
+With area weights :math:`w_g` over the interior and :math:`N` forecasts,
+
+.. math::
+    \mathrm{RMSE} = \Big(\tfrac1N \sum_n \sum_g w_g (\hat x_{ng} - x_{ng})^2\Big)^{1/2}, \quad
+    \mathrm{ACC} = \frac{\sum w\, \hat a\, a}{(\sum w\, \hat a^2 \sum w\, a^2)^{1/2}},
+
+with anomalies :math:`a` from the climatology. Scores are kept as one row of sums a
+forecast, so that they add up over files and devices, and forecasts can be resampled:
+neighbouring analysis times depend on each other, so intervals come from a circular block
+bootstrap (Politis & Romano 1992).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+__all__ = ["Sums", "bootstrap_rmse", "scores", "sums"]
+
+Array = NDArray[np.float64]
+
+
+class Sums(NamedTuple):
+    """Weighted means over the interior, one row a forecast: ``(N, T, V)`` each."""
+
+    square: Array
+    absolute: Array
+    error: Array
+    product: Array
+    forecast_power: Array
+    truth_power: Array
+
+
+def sums(forecast: Array, truth: Array, climatology: Array, weights: Array) -> Sums:
+    """Sums of forecasts.
+
+    Arguments:
+        forecast: ``(..., V, y, x)``.
+        truth: Likewise.
+        climatology: Likewise.
+        weights: Of the grid points, zero where nothing is scored, ``(y, x)``.
+
+    Raises:
+        ValueError: A value that counts is not finite.
+    """
+    w = weights / weights.sum()
+    inside = weights > 0
+
+    def mean(field: Array) -> Array:
+        total: Array = np.einsum("...yx,yx->...", field, w)
+        return total
+
+    error = np.where(inside, forecast - truth, 0.0)
+    if not np.isfinite(error).all():
+        raise ValueError("a forecast or its truth holds a missing or infinite value")
+    anomaly, true_anomaly = forecast - climatology, truth - climatology
+    return Sums(
+        mean(error**2),
+        mean(np.abs(error)),
+        mean(error),
+        mean(np.where(inside, anomaly * true_anomaly, 0.0)),
+        mean(np.where(inside, anomaly**2, 0.0)),
+        mean(np.where(inside, true_anomaly**2, 0.0)),
+    )
+
+
+def bootstrap_rmse(
+    square: Array, *, block: int, num_resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[Array, Array]:
+    """Interval of the RMSE by circular blocks of forecasts.
+
+    Arguments:
+        square: Mean squared error of each forecast in the order of time, ``(N, ...)``.
+        block: Forecasts in a block; longer than their errors remember.
+        num_resamples: Bootstrap samples.
+        seed: Of the resampling.
+        level: Probability of the interval.
+
+    Returns:
+        Lower and upper end, ``(...)``.
+    """
+    count = len(square)
+    block = max(1, min(block, count))
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, count, (num_resamples, -(-count // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(num_resamples, -1)[:, :count] % count
+    resampled = np.sqrt(np.stack([square[row].mean(0) for row in index]))
+    lower, upper = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return lower, upper
+
+
+def scores(
+    rows: dict[str, Sums], features: list[str], lead_times: NDArray[np.timedelta64], *, block: int
+) -> xr.Dataset:
+    """RMSE with interval, MAE, bias and ACC by forecast, lead time and feature.
+
+    Arguments:
+        rows: Sums of each kind of forecast, each ``(N, T, V)``.
+        features: Names, ``(V,)``.
+        lead_times: ``(T,)``.
+        block: Of the bootstrap, in forecasts.
+    """
+    tables: dict[str, list[Array]] = {
+        key: [] for key in ("rmse", "rmse_lower", "rmse_upper", "mae", "bias", "acc")
+    }
+    for row in rows.values():
+        lower, upper = bootstrap_rmse(row.square, block=block)
+        power = row.forecast_power.sum(0) * row.truth_power.sum(0)
+        # A forecast of no anomaly (climatology) has no correlation: that is missing, not zero.
+        correlation = row.product.sum(0) / np.sqrt(
+            np.where(power > 1e-12 * row.truth_power.sum(0) ** 2, power, np.nan)
+        )
+        values = (
+            np.sqrt(row.square.mean(0)),
+            lower,
+            upper,
+            row.absolute.mean(0),
+            row.error.mean(0),
+            correlation,
+        )
+        for table, value in zip(tables.values(), values, strict=True):
+            table.append(value)
+    dims = ("forecast", "prediction_timedelta", "feature")
+    coordinates = {
+        "forecast": list(rows),
+        "prediction_timedelta": lead_times.astype("timedelta64[ns]"),
+        "feature": features,
+    }
+    data = xr.Dataset({key: (dims, np.stack(table)) for key, table in tables.items()}, coordinates)
+    data.attrs["num_forecasts"] = len(next(iter(rows.values())).square)
+    return data

@@ -1,0 +1,168 @@
+r"""Step predictors: from a state to the next, built by wrapping.
+
+All see states ``(G, B, V)``, node first. A step predictor takes the current state, the one
+before, the forcing window ``(G, B, F)``, the true state of the next time, of which only the
+boundary may be read, and what `prepare` returned.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neural_lam.predictors import GridNetwork
+
+__all__ = ["BoundaryForced", "Residual", "Standardised", "StepPredictor"]
+
+
+class StepPredictor(nn.Module, ABC):
+    """One step of a forecast."""
+
+    @abstractmethod
+    def prepare(self) -> Any:
+        """What every step of a rollout shares."""
+
+    @abstractmethod
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+
+
+class Residual(StepPredictor):
+    r"""Predicts the change, :math:`X_{t+1} = X_t + \sigma_\Delta f(\cdot) + \mu_\Delta`.
+
+    The network's features are the two states, the forcing, the static fields and, at
+    boundary nodes, the change of the boundary towards the next time, if it may look ahead.
+
+    Arguments:
+        network: The function :math:`f`.
+        static: Static fields, ``(G, S)``.
+        interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
+        difference_mean: Of one-step differences in the state's units, ``(V,)``.
+        difference_std: Likewise.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether the network sees the last change in its own units instead of
+            the state before, from which it would have to find small differences.
+    """
+
+    static: Tensor
+    frame: Tensor
+    difference_mean: Tensor
+    difference_std: Tensor
+
+    def __init__(
+        self,
+        network: GridNetwork,
+        static: Tensor,
+        interior: Tensor,
+        difference_mean: Tensor,
+        difference_std: Tensor,
+        *,
+        look_ahead: bool = False,
+        show_change: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.register_buffer("static", static.unsqueeze(1))
+        self.register_buffer("frame", 1 - interior[:, None, None])
+        self.register_buffer("difference_mean", difference_mean)
+        self.register_buffer("difference_std", difference_std)
+
+    def prepare(self) -> Any:
+        """The network's embeddings."""
+        return self.network.embed()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        if self.show_change:
+            previous = (state - previous - self.difference_mean) / self.difference_std
+        parts = [state, previous, forcing, self.static.expand(-1, state.shape[1], -1)]
+        if self.look_ahead:
+            parts.append(self.frame * (boundary - state) / self.difference_std)
+        change = self.network(torch.cat(parts, dim=-1), prepared)
+        following: Tensor = state + change * self.difference_std + self.difference_mean
+        return following
+
+
+class BoundaryForced(StepPredictor):
+    """Replaces the boundary of every predicted state by the given one.
+
+    Arguments:
+        predictor: What predicts.
+        interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
+    """
+
+    interior: Tensor
+
+    def __init__(self, predictor: StepPredictor, interior: Tensor) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.register_buffer("interior", interior[:, None, None] > 0)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        # where, not a product with the mask: the future interior may hold anything.
+        return torch.where(
+            self.interior, self.predictor(state, previous, forcing, boundary, prepared), boundary
+        )
+
+
+class Standardised(StepPredictor):
+    r"""Works on :math:`(x - \mu) / \sigma` within, on physical units without.
+
+    Arguments:
+        predictor: What predicts standardised states.
+        state_mean: ``(V,)``.
+        state_std: ``(V,)``.
+        forcing_mean: ``(F,)``.
+        forcing_std: ``(F,)``.
+    """
+
+    state_mean: Tensor
+    state_std: Tensor
+    forcing_mean: Tensor
+    forcing_std: Tensor
+
+    def __init__(
+        self,
+        predictor: StepPredictor,
+        state_mean: Tensor,
+        state_std: Tensor,
+        forcing_mean: Tensor,
+        forcing_std: Tensor,
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.register_buffer("state_mean", state_mean)
+        self.register_buffer("state_std", state_std)
+        self.register_buffer("forcing_mean", forcing_mean)
+        self.register_buffer("forcing_std", forcing_std)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state in physical units, ``(G, B, V)``."""
+        mean, std = self.state_mean, self.state_std
+        following = self.predictor(
+            (state - mean) / std,
+            (previous - mean) / std,
+            (forcing - self.forcing_mean) / self.forcing_std,
+            (boundary - mean) / std,
+            prepared,
+        )
+        scaled: Tensor = following * std + mean
+        return scaled

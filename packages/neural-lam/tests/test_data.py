@@ -1,0 +1,227 @@
+from datetime import datetime
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from neural_lam.data.domain import area_weights, frame_interior, make_domain
+from neural_lam.data.fields import FieldStore
+from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
+from neural_lam.data.module import GriddedData
+from neural_lam.data.statistics import combine, moments, state_statistics, write_statistics
+from neural_lam.data.windows import Windows
+from neural_lam.graph import rectangular_graph
+
+
+@pytest.fixture
+def changed(tmp_path, waves):
+    """Writes the waves after a change."""
+
+    def write(change):
+        path = str(tmp_path / "changed.zarr")
+        change(waves).to_zarr(path, consolidated=False)
+        return path
+
+    return write
+
+
+def test_states_are_the_fields_of_the_store(wave_store, waves):
+    store = FieldStore(wave_store, ["height"])
+    states = store.states(3, 7)
+    assert [feature.name for feature in store.features] == ["height_250", "height_750"]
+    for v in range(2):
+        expected = waves["height"].values[3:7, v].reshape(4, -1)
+        np.testing.assert_array_equal(states[:, :, v].numpy(), expected)
+
+
+def test_netcdf_reads_like_zarr(tmp_path, wave_store, waves):
+    path = str(tmp_path / "waves.nc")
+    waves.to_netcdf(path, engine="h5netcdf")
+    a, b = FieldStore(wave_store, ["height"]), FieldStore(path, ["height"])
+    assert torch.equal(a.states(0, 60), b.states(0, 60))
+
+
+def test_a_store_larger_than_memory_is_read_piece_by_piece(wave_store, monkeypatch):
+    kept = FieldStore(wave_store, ["height"])
+    monkeypatch.setattr("neural_lam.data.fields._MEMORY_LIMIT", 0)
+    piecewise = FieldStore(wave_store, ["height"])
+    assert piecewise._kept is None
+    assert torch.equal(piecewise.states(10, 13), kept.states(10, 13))
+
+
+BROKEN = {
+    "missing variable": (lambda d: d.rename(height="depth"), "no variable 'height'; it has depth"),
+    "gap": (
+        lambda d: d.isel(time=[0, 1, 2, 4, 5]),
+        "equal steps of .* but 2020-01-02T00.* follows 2020-01-01T12",
+    ),
+    "unsorted": (lambda d: d.isel(time=slice(None, None, -1)), "times must rise"),
+    "one time": (lambda d: d.isel(time=[0]), "at least two times"),
+    "NaN": (
+        lambda d: d.where(d["time"] != d["time"][5]),
+        "height_250 has a missing or infinite value at 2020-01-02T06",
+    ),
+    "another dimension": (lambda d: d.expand_dims("member"), "must have the dimensions"),
+    "no longitude": (lambda d: d.rename(longitude="x"), "no coordinate 'longitude'"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_store_gets_one_clear_line(changed, case):
+    change, message = BROKEN[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        FieldStore(changed(change), ["height"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_is_missing_or_no_store(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such data"):
+        FieldStore(str(tmp_path / "none.zarr"), ["height"])
+    (tmp_path / "bad.nc").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="can't be read"):
+        FieldStore(str(tmp_path / "bad.nc"), ["height"])
+
+
+def test_moments_combine_to_those_of_the_whole():
+    values = 1e6 + torch.randn(
+        500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    found = combine(combine(moments(values[:100]), moments(values[100:101])), moments(values[101:]))
+    torch.testing.assert_close(found.mean, values.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.std, values.std(0, unbiased=False), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 19, 20, 100])
+def test_statistics_do_not_depend_on_the_chunk(wave_store, chunk):
+    store = FieldStore(wave_store, ["height"])
+    states = store.states(5, 25).double()
+    found = state_statistics(store, 5, 25, chunk=chunk)
+    difference = states[1:] - states[:-1]
+    expected = (
+        states.mean((0, 1)),
+        states.std((0, 1), unbiased=False),
+        difference.mean((0, 1)),
+        difference.std((0, 1), unbiased=False),
+    )
+    for value, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(value.double(), reference, rtol=1e-6, atol=1e-6)
+
+
+def test_a_feature_that_never_changes_is_refused(changed):
+    path = changed(lambda d: d.isel(time=0).expand_dims(time=d["time"]))
+    with pytest.raises(ValueError, match="height_250 never changes"):
+        state_statistics(FieldStore(path, ["height"]), 0, 60)
+
+
+def test_written_statistics_read_back(tmp_path, wave_store):
+    found = state_statistics(FieldStore(wave_store, ["height"]), 0, 60)
+    path = str(tmp_path / "statistics.nc")
+    write_statistics(found, ["a", "b"], path)
+    with xr.open_dataset(path) as data:
+        np.testing.assert_array_equal(data["difference_std"], found.difference_std)
+
+
+def test_windows_hold_consecutive_states(wave_store):
+    store = FieldStore(wave_store, ["height"])
+    windows = Windows(store, 10, 30, 4, ["hour"], stride=3)
+    assert windows.analysis.tolist() == [11, 14, 17, 20, 23]
+    batch = windows[torch.tensor([0, 3])]
+    states = store.states(0, 60)
+    assert torch.equal(batch.initial[1], states[19:21])
+    assert torch.equal(batch.target[1], states[21:25])
+    hours = np.array([18, 0, 6, 0, 6, 12]) * np.pi / 12
+    # Analysis 11 is at 18 h, so the window of the first lead time is 18, 0 and 6 h.
+    np.testing.assert_allclose(
+        batch.forcing[0, 0, 0],
+        np.stack((np.sin(hours[:3]), np.cos(hours[:3])), 1).ravel(),
+        atol=1e-6,
+    )
+    assert batch.forcing.shape == (2, 4, 14 * 17, 6)
+
+
+def test_a_period_that_is_too_short_is_refused(wave_store):
+    with pytest.raises(ValueError, match="a window takes 10 states, but the period has 9"):
+        Windows(FieldStore(wave_store, ["height"]), 0, 9, 8)
+
+
+def test_the_sun_stands_where_almanacs_put_it():
+    times = np.array(
+        ["2019-03-20T12:07", "2019-06-21T12:02", "2019-12-22T11:58", "2019-03-20T00:07"],
+        "datetime64[ns]",
+    )
+    found = cos_zenith(times, np.array([0.0, 51.48]), np.array([0.0, 0.0]))
+    # Solar noon at Greenwich: the zenith angle is the latitude minus the declination.
+    expected = np.cos(
+        np.deg2rad([[0.0, 51.48], [-23.44, 51.48 - 23.44], [23.43, 51.48 + 23.43], [180, 128.52]])
+    )
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_radiation_is_zero_at_night_and_near_the_solar_constant_at_most():
+    times = np.datetime64("2019-01-01", "ns") + np.arange(24 * 365) * np.timedelta64(1, "h")
+    values = forcing(times, np.array([0.0, 80.0]), np.array([0.0, 0.0]), ["toa_radiation"])[..., 0]
+    assert 1361 * 0.99 < float(values.max()) < 1361 * 1.04
+    assert float(values[:24, 1].max()) == 0.0
+    # Mean over the year and the globe's equator: S_0 / pi times the mean cosine of the declination.
+    assert float(values[:, 0].mean()) == pytest.approx(1361 / np.pi * 0.96, rel=0.01)
+
+
+def test_the_year_and_day_turn_once():
+    times = np.array([datetime(2020, 1, 1), datetime(2020, 7, 1, 18)], "datetime64[ns]")
+    values = forcing(times, np.zeros(1), np.zeros(1), ["hour", "year"])[:, 0]
+    np.testing.assert_allclose(values[0], [0, 1, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        values[1],
+        [-1, 0, np.sin(2 * np.pi * 182.75 / 366), np.cos(2 * np.pi * 182.75 / 366)],
+        atol=1e-6,
+    )
+    with pytest.raises(
+        ValueError, match="forcing must be among toa_radiation, hour, year, got 'moon'"
+    ):
+        forcing_names(["moon"])
+
+
+def test_the_window_is_past_present_and_future():
+    values = torch.arange(5.0).reshape(5, 1, 1)
+    assert forcing_window(values)[:, 0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_the_frame_is_as_wide_as_asked():
+    interior = frame_interior((7, 9), 2).reshape(7, 9)
+    assert int(interior.sum()) == 3 * 5
+    assert int(interior[2:5, 2:7].sum()) == 15
+    with pytest.raises(ValueError, match="boundary_width must be from 0"):
+        frame_interior((7, 9), 4)
+
+
+def test_area_weights_integrate_the_sphere():
+    latitude = torch.linspace(-89.5, 89.5, 180, dtype=torch.float64)
+    weights = area_weights(latitude)
+    assert float(weights.mean()) == pytest.approx(1.0)
+    # The mean of sin^2 over the sphere is 1/3.
+    assert float((weights * latitude.deg2rad().sin() ** 2).mean()) == pytest.approx(1 / 3, rel=1e-4)
+
+
+def test_a_graph_of_another_grid_is_refused(wave_store):
+    y, x = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    graph = rectangular_graph(torch.stack((x, y), -1).reshape(-1, 2), (9, 9))
+    with pytest.raises(ValueError, match=r"the graph has 81 grid nodes, but .* has 14 x 17 = 238"):
+        make_domain(
+            FieldStore(wave_store, ["height"]),
+            graph,
+            boundary_width=2,
+            forcings=[],
+            start=0,
+            stop=40,
+        )
+
+
+def test_the_splits_do_not_overlap(wave_store):
+    data = GriddedData(wave_store, ["height"], validation_from=0.5, test_from=0.7, lead_steps=3)
+    assert [data.period(split) for split in range(3)] == [(0, 30), (30, 42), (42, 60)]
+    validation = torch.cat([batch.sample for batch in data.val_dataloader()])
+    test = torch.cat([batch.sample for batch in data.test_dataloader()])
+    assert int(validation.max()) + 3 < 42 < int(test.min())
+    with pytest.raises(ValueError, match="validation_from < test_from"):
+        GriddedData(wave_store, ["height"], validation_from=0.9, test_from=0.5)

@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from neural_lam.predictors import GridNetwork
+from neural_lam.rollout import rollout
+from neural_lam.wrappers import BoundaryForced, Residual, Standardised, StepPredictor
+
+G, B, V, F = 6, 2, 3, 4
+INTERIOR = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+
+
+class Constant(GridNetwork):
+    """Gives what it was made with, and keeps what it saw."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def embed(self):
+        return "embedded"
+
+    def forward(self, features, embedded):
+        assert embedded == "embedded"
+        self.seen = features
+        return torch.full((*features.shape[:2], V), self.value, dtype=features.dtype)
+
+
+class Linear(StepPredictor):
+    """2 state - previous + first forcing."""
+
+    def prepare(self):
+        return None
+
+    def forward(self, state, previous, forcing, boundary, prepared):
+        return 2 * state - previous + forcing[..., :1]
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def arguments():
+    return draw(G, B, V), draw(G, B, V, seed=1), draw(G, B, F, seed=2), draw(G, B, V, seed=3)
+
+
+def test_a_residual_adds_the_scaled_change(arguments):
+    mean, std = draw(V, seed=4), draw(V, seed=5).abs()
+    predictor = Residual(Constant(0.5), draw(G, 2), INTERIOR, mean, std)
+    found = predictor(*arguments, predictor.prepare())
+    torch.testing.assert_close(found, arguments[0] + 0.5 * std + mean)
+    assert predictor.network.seen.shape[-1] == 2 * V + F + 2
+
+
+def test_looking_ahead_shows_the_boundary_alone(arguments):
+    std = draw(V, seed=5).abs()
+    predictor = Residual(Constant(0.5), draw(G, 2), INTERIOR, draw(V), std, look_ahead=True)
+    predictor(*arguments, predictor.prepare())
+    ahead = predictor.network.seen[..., -V:]
+    torch.testing.assert_close(ahead[0], (arguments[3][0] - arguments[0][0]) / std)
+    assert torch.equal(ahead[1:-1], torch.zeros(G - 2, B, V, dtype=torch.float64))
+
+
+def test_the_boundary_is_given_and_the_interior_is_not(arguments):
+    state, previous, forcing, boundary = arguments
+    boundary[1:-1] = torch.nan
+    found = BoundaryForced(Linear(), INTERIOR)(state, previous, forcing, boundary, None)
+    assert torch.equal(found[0], boundary[0])
+    torch.testing.assert_close(found[1:-1], Linear()(*arguments, None)[1:-1])
+
+
+def test_standardising_keeps_physical_units_outside(arguments):
+    mean, std = 100 * draw(V, seed=6), draw(V, seed=7).abs() + 0.5
+    predictor = Standardised(Linear(), mean, std, torch.zeros(F).double(), torch.ones(F).double())
+    state, previous, forcing, boundary = arguments
+    found = predictor(state * std + mean, previous * std + mean, forcing, boundary, None)
+    torch.testing.assert_close(found, Linear()(*arguments, None) * std + mean)
+
+
+def test_a_rollout_feeds_its_own_states_back():
+    initial, forcing, boundary = (
+        draw(B, 2, G, V),
+        draw(B, 5, G, F, seed=1),
+        draw(B, 5, G, V, seed=2),
+    )
+    found = rollout(BoundaryForced(Linear(), INTERIOR), initial, forcing, boundary)
+    previous, state = initial[:, 0], initial[:, 1]
+    for step in range(5):
+        following = 2 * state - previous + forcing[:, step, :, :1]
+        following = torch.where(INTERIOR[:, None] > 0, following, boundary[:, step])
+        torch.testing.assert_close(found[:, step], following)
+        previous, state = state, following
+
+
+def test_a_shorter_rollout_is_the_beginning_of_a_longer():
+    initial, forcing, boundary = (
+        draw(B, 2, G, V),
+        draw(B, 5, G, F, seed=1),
+        draw(B, 5, G, V, seed=2),
+    )
+    predictor = BoundaryForced(Linear(), INTERIOR)
+    long, short = (rollout(predictor, initial, forcing[:, :n], boundary[:, :n]) for n in (5, 2))
+    assert torch.equal(long[:, :2], short)
