@@ -120,7 +120,7 @@ def bench(session: nox.Session, package: str) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """The four distributions beside each other: wheels, isolation, commands, reports."""
-    tool(session, "pytest", "pytest-timeout", "packaging", "uv")
+    tool(session, "pytest", "pytest-timeout", "pyyaml", "uv")
     session.run("pytest", "tests-integration", "-c", "tests-integration/pytest.ini",
                 *session.posargs)  # fmt: skip
 
