@@ -12,11 +12,13 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "CheckpointError": "checkpoints",
     "Connectivity": "constraints",
+    "Guided": "guidance",
     "GraphTransformer": "networks",
     "MoleculeARDM": "training",
     "MoleculeAlphabet": "molecules",
     "MoleculeData": "data",
     "OrderAgnosticARDM": "ardm",
+    "Potential": "potentials",
     "Valence": "constraints",
 }
 _MODULES = {
@@ -28,13 +30,18 @@ _MODULES = {
     "evaluation",
     "files",
     "graphs",
+    "guidance",
     "loading",
     "molecules",
     "networks",
     "orders",
     "plots",
+    "potentials",
     "randomness",
+    "resampling",
+    "smc",
     "splits",
+    "toys",
     "training",
 }
 

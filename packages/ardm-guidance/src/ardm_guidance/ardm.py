@@ -22,7 +22,7 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from ardm_guidance.graphs import MASK, PAD
 from ardm_guidance.orders import ranks
 
 __all__ = [
+    "Conditionals",
     "OrderAgnosticARDM",
     "Samples",
     "bound",
@@ -53,6 +54,14 @@ class Samples(NamedTuple):
 
     sites: Tensor
     log_prob: Tensor
+
+
+class Conditionals(Protocol):
+    """The law of sites given the ones that are shown."""
+
+    def log_probs_at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Log-probabilities ``(B, P, K)`` at positions ``(B, P)`` of partial objects ``(B, D)``."""
+        ...
 
 
 class OrderAgnosticARDM(nn.Module):
@@ -148,7 +157,7 @@ def bound(ardm: OrderAgnosticARDM, sites: Tensor, order: Tensor, num_generated: 
     return dimension / hidden.sum(-1) * torch.where(hidden, log_probs, 0.0).sum(-1)
 
 
-def log_prob(ardm: OrderAgnosticARDM, sites: Tensor, order: Tensor) -> Tensor:
+def log_prob(ardm: Conditionals, sites: Tensor, order: Tensor) -> Tensor:
     r"""Exact :math:`\log p_\theta(x \mid \sigma)` in nats, ``(B,)``, by :math:`D` passes."""
     partial = torch.where(sites == PAD, PAD, MASK)
     total = torch.zeros(sites.shape[:-1], device=sites.device)
@@ -161,7 +170,7 @@ def log_prob(ardm: OrderAgnosticARDM, sites: Tensor, order: Tensor) -> Tensor:
     return total
 
 
-def sample(ardm: OrderAgnosticARDM, sites: Tensor, order: Tensor, noise: Tensor) -> Samples:
+def sample(ardm: Conditionals, sites: Tensor, order: Tensor, noise: Tensor) -> Samples:
     """Generate the masked sites in the given order; sites that are shown stay.
 
     Arguments:

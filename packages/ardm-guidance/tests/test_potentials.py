@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from ardm_guidance.ardm import OrderAgnosticARDM
+from ardm_guidance.constraints import Valence
+from ardm_guidance.graphs import MASK, masked_graphs, to_dense
+from ardm_guidance.orders import uniform
+from ardm_guidance.potentials import Hard, LateStart, Product, Reward, Tempered, per_class
+from ardm_guidance.smc import run
+
+
+def number_of_ones(sites):
+    return (sites == 1).sum(-1).double()
+
+
+PARTIAL = torch.tensor([[0, MASK, 1, MASK], [MASK, 1, 1, MASK]])
+AT = torch.tensor([1, 0])
+
+
+def test_looking_ahead_is_the_value_after_the_class():
+    reward = Reward(number_of_ones, 2.0)
+    assert reward(PARTIAL).tolist() == [2.0, 4.0]
+    assert reward.look_ahead(PARTIAL, AT, 3).tolist() == [[2.0, 4.0, 2.0], [4.0, 6.0, 4.0]]
+
+
+def test_products_and_powers_act_on_logarithms():
+    reward = Reward(number_of_ones)
+    both = Product([reward, Tempered(reward, 0.5)])
+    torch.testing.assert_close(both(PARTIAL), 1.5 * reward(PARTIAL))
+    expected = 1.5 * reward.look_ahead(PARTIAL, AT, 3)
+    torch.testing.assert_close(both.look_ahead(PARTIAL, AT, 3), expected)
+    torch.testing.assert_close(per_class(both, PARTIAL, AT, 3), expected)
+
+
+def test_an_empty_product_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        Product([])
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 4, 9])
+def test_late_starts_look_ahead_as_they_value(start):
+    late = LateStart(Reward(number_of_ones), start)
+    rows = torch.tensor([[MASK, 1, MASK, MASK], [0, MASK, 1, MASK], [1, MASK, 1, 1]])
+    at = torch.tensor([0, 1, 1])
+    torch.testing.assert_close(late.look_ahead(rows, at, 2), per_class(late, rows, at, 2))
+    complete = torch.tensor([[1, 1, 0, 1]])
+    assert late(complete).item() == 3.0
+
+
+class Uniform(torch.nn.Module):
+    """Equal logits for two node and three edge classes."""
+
+    def forward(self, sites):
+        logits = torch.zeros(*sites.shape, 3)
+        logits[:, :3, 2] = -torch.inf
+        return logits
+
+
+def test_conditioning_on_the_valence_has_the_normaliser_in_the_weight():
+    """All graphs of three atoms: the constant is the share of those within the valences."""
+    capacities = torch.tensor([3, 1])
+    constraint = Hard(Valence(capacities.tolist(), 3))
+    sites = masked_graphs(torch.full((4000, 8), 3), 3)
+    generator = torch.Generator().manual_seed(0)
+    finished = run(
+        OrderAgnosticARDM(Uniform()), constraint, sites, uniform(sites, generator=generator),
+        torch.rand(sites.shape, generator=generator, dtype=torch.float64), generator=generator,
+    )  # fmt: skip
+    grids = [range(2)] * 3 + [range(3)] * 3
+    every = torch.cartesian_prod(*(torch.tensor(list(grid)) for grid in grids))
+    nodes, edges = to_dense(every)
+    share = (edges.clamp(min=0).sum(-1) <= capacities[nodes]).all(-1).double().mean()
+    z = finished.log_normalizer.exp()
+    assert abs(z.mean() - share) <= 3.5 * z.std() / len(z) ** 0.5
+    assert (constraint(finished.sites.flatten(0, 1)) == 0).all()
+    expected = (edges.clamp(min=0).sum(-1) <= capacities[nodes]).all(-1)
+    assert torch.equal(constraint(every) == 0, expected)
