@@ -25,7 +25,7 @@ def runs(tmp_path_factory):
     kept = {}
     for name, method in methods.items():
         result = method.run(target, 4, 200, generator=generator)
-        data = to_inference_data(result, target.names, {"a": 1}, generator=generator)
+        data = to_inference_data(result, target, {"a": 1}, generator=generator)
         write_result(data, folder / f"{name}.nc")
         kept[name] = (result, folder / f"{name}.nc")
     return kept
@@ -56,6 +56,21 @@ def test_the_posterior_is_drawn_from_the_weighted_particles(runs):
     weights = torch.as_tensor(np.asarray(weighted["log_weight"])).softmax(-1)[..., None].numpy()
     expected = (weights * np.asarray(weighted["x"])).sum(1)
     np.testing.assert_allclose(data["posterior"]["x"].mean("draw"), expected, atol=0.1)
+
+
+def test_named_parameters_join_the_posterior(generator):
+    from torch.distributions import constraints
+
+    from diffsmc.targets import Parameter, Posterior
+
+    space = {"rate": Parameter(constraints.positive, (2,)), "shift": Parameter()}
+    target = Posterior(
+        space, lambda p: -p["rate"].sum(-1) - p["shift"].square(), lambda p: 0 * p["shift"]
+    )
+    result = Tempering(adapt_islands=None).run(target, 2, 30, generator=generator)
+    posterior = to_inference_data(result, target, {}, generator=generator)["posterior"]
+    assert posterior["rate"].shape == (2, 30, 2)
+    np.testing.assert_allclose(posterior["rate"], np.exp(posterior["x"][..., :2]))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a netcdf file"])

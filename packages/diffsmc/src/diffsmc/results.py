@@ -25,6 +25,7 @@ from .diagnostics import Record
 from .estimators import evidence, lee_whiteley_variance
 from .methods import Result
 from .resampling import systematic
+from .targets import Posterior, Target
 
 __all__ = ["read_result", "to_inference_data", "to_record", "write_result"]
 
@@ -72,14 +73,24 @@ def _attributes(result: Result, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _parameters(target: Target, x: Tensor) -> dict[str, xr.DataArray]:
+    """Constrained parameters of points, ``(R, N, D)``, by name."""
+    if not isinstance(target, Posterior):
+        return {}
+    return {
+        name: _array(value, "chain", "draw", *(f"{name}_dim_{k}" for k in range(value.dim() - 2)))
+        for name, value in target.parameters_at(x).items()
+    }
+
+
 def to_inference_data(
-    result: Result, names: list[str], settings: Mapping[str, Any], *, generator: torch.Generator
+    result: Result, target: Target, settings: Mapping[str, Any], *, generator: torch.Generator
 ) -> Any:
     """Give a result as ``arviz.InferenceData``.
 
     Arguments:
         result: What a method returned.
-        names: Names of the coordinates.
+        target: What was sampled; named parameters of a `Posterior` join its coordinates.
         settings: What the run was asked for, kept as JSON.
         generator: Source of the final resample.
     """
@@ -87,7 +98,7 @@ def to_inference_data(
     ancestors = systematic(result.log_weights, generator=generator)
     particles = result.particles
     equal = particles.gather(1, ancestors[..., None].expand_as(particles))
-    coords = {"coordinate": names}
+    coords = {"coordinate": target.names}
 
     def points(x: Tensor) -> xr.Dataset:
         return xr.Dataset({"x": _array(x, "chain", "draw", "coordinate")}, coords=coords)
@@ -102,7 +113,7 @@ def to_inference_data(
         }
     )
     data = az.InferenceData(
-        posterior=points(equal),
+        posterior=points(equal).assign(_parameters(target, equal)),
         weighted_posterior=weighted,
         sample_stats=stats,
         schedule=_schedule(result),

@@ -209,8 +209,6 @@ def _merge(output: str, num_ranks: int, data: ParticleData) -> None:
     result = merge_islands([run for one in rounds for run in one if run is not None])
     settings = {"method": "predict", "num_islands": data.num_islands, "seed": data.seed}
     generator = keyed_generator(data.seed)
-    write_result(
-        to_inference_data(result, data.target.names, settings, generator=generator), output
-    )
+    write_result(to_inference_data(result, data.target, settings, generator=generator), output)
     for shard in shards:
         shard.unlink()

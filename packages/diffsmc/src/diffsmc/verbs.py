@@ -87,7 +87,7 @@ def sample(
             target, num_islands, num_particles, generator=generator, report=_progress(bar)
         )
     settings = _settings(method, seed, time.perf_counter() - begin)
-    data = to_inference_data(result, target.names, settings, generator=generator)
+    data = to_inference_data(result, target, settings, generator=generator)
     write_result(data, output)
     _print_evidence(output, data)
 

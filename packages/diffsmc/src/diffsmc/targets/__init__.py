@@ -1,6 +1,14 @@
 """Targets: unnormalised log-densities with gradients, log Z and samples where known."""
 
 from .mixtures import GaussianMixture, StudentMixture, gmm40, student_mixture, two_modes
+from .posterior import Parameter, Posterior
+from .posteriordb import (
+    autoregression,
+    bayesian_regression,
+    eight_schools,
+    garch,
+    kid_scores,
+)
 from .regression import (
     LinearRegression,
     LogisticRegression,
@@ -20,14 +28,21 @@ __all__ = [
     "LogisticRegression",
     "ManyWell",
     "NonFiniteLogDensityError",
+    "Parameter",
+    "Posterior",
     "SkewedGaussian",
     "StudentMixture",
     "Target",
+    "autoregression",
+    "bayesian_regression",
     "breast_cancer",
     "correlated_gaussian",
     "differentiate",
+    "eight_schools",
+    "garch",
     "gmm40",
     "ionosphere",
+    "kid_scores",
     "sonar",
     "student_mixture",
     "two_modes",
