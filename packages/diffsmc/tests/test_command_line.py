@@ -173,6 +173,7 @@ def test_the_shipped_configurations_do_the_main_job(tmp_path, monkeypatch, capsy
         "breast_cancer_potential.yaml",
         "breast_cancer_report.yaml",
         "breast_cancer_tempered.yaml",
+        "two_modes_mixture.yaml",
     ]
     few = ["--num_particles", "20", "--num_islands", "2"]
     pilot = ["--method.init_args.pilot_particles", "60", "--method.init_args.num_steps", "4"]
@@ -185,6 +186,7 @@ def test_the_shipped_configurations_do_the_main_job(tmp_path, monkeypatch, capsy
         ["evidence", "--config", "breast_cancer_report.yaml"],
         ["diagnose", "--results", "[out/diffsmc/tempered.nc]"],
         ["targets"],
+        ["sample", "--config", "two_modes_mixture.yaml", "--num_particles", "100"],
     ]
     for command in commands:
         assert main(command) == 0, (command, capsys.readouterr().err)

@@ -15,12 +15,14 @@ _EXPORTS = {
     "Evidence": "estimators",
     "LogDensity": "targets",
     "NonFiniteLogDensityError": "targets",
+    "ReferenceMixture": "methods",
     "Result": "methods",
     "Target": "targets",
     "Tempering": "methods",
     "evidence": "estimators",
 }
 _MODULES = {
+    "bridge",
     "checkpoints",
     "configuration",
     "data",
@@ -32,6 +34,7 @@ _MODULES = {
     "loading",
     "losses",
     "methods",
+    "mixture",
     "moves",
     "networks",
     "plots",

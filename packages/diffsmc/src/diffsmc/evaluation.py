@@ -65,6 +65,7 @@ def _describe(data: Any) -> dict[str, Any]:
         "final_ess_fraction": float((1 / weights.square().sum(-1)).mean() / weights.shape[-1]),
         "target_evaluations": int(data.attrs["num_evaluations"]),
         "settings": json.loads(data.attrs["settings"]),
+        "notes": json.loads(data.attrs["notes"]),
         "warnings": diagnose(record),
     }
 

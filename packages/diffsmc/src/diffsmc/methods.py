@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from .bridge import StratifiedPath, join_strata
 from .diffusion import DiffusionPath
 from .kernels import HMC, MALA, Mass, Move
+from .mixture import Mixture, adapt_weights, cluster_chains, fit_mixture, run_pilot
 from .moves import MassEstimator, dense_mass
 from .potentials import MonteCarloPotential, Potential
 from .reference import GaussianReference, Whitened, fit_gaussian, isotropic, laplace
@@ -37,7 +39,15 @@ from .smc import (
 from .targets import Target
 from .tempering import TemperedPath
 
-__all__ = ["Diffusion", "Method", "Report", "Result", "Tempering", "merge_islands"]
+__all__ = [
+    "Diffusion",
+    "Method",
+    "ReferenceMixture",
+    "Report",
+    "Result",
+    "Tempering",
+    "merge_islands",
+]
 
 Report = Callable[[str, State, StepInfo], None]
 
@@ -47,7 +57,7 @@ class Result(NamedTuple):
 
     ``particles`` ``(R, N, D)`` are in the target's coordinates, ``log_weights`` ``(R, N)``
     unnormalised, ``log_normalizers`` ``(R,)``. ``num_evaluations`` counts log-densities of
-    the target, with or without gradient, in all passes.
+    the target, with or without gradient, in all passes; ``notes`` are findings on the way.
     """
 
     particles: Tensor
@@ -58,6 +68,7 @@ class Result(NamedTuple):
     history: list[StepInfo]
     unbiased: bool
     num_evaluations: int
+    notes: tuple[str, ...] = ()
 
 
 class Method(ABC):
@@ -126,6 +137,7 @@ def _passes(
     num_particles: int,
     *,
     adapt_islands: int | None,
+    num_strata: int = 1,
     generator: torch.Generator,
     report: Report | None,
 ) -> list[Pass]:
@@ -145,9 +157,9 @@ def _passes(
         )
 
     if adapt_islands is None:
-        return [run("run", num_islands, None)]
-    adapted = run("adapt", adapt_islands, None)
-    return [adapted, run("run", num_islands, freeze(adapted.history))]
+        return [run("run", num_islands * num_strata, None)]
+    adapted = run("adapt", adapt_islands * num_strata, None)
+    return [adapted, run("run", num_islands * num_strata, freeze(adapted.history, num_strata))]
 
 
 def _count(passes: list[Pass], settings: Settings, advance: int, each: int) -> int:
@@ -188,6 +200,7 @@ def merge_islands(results: list[Result]) -> Result:
             list(map(_merge_infos, infos)),
             all(one.unbiased for one in results),
             sum(one.num_evaluations for one in results),
+            results[0].notes,
         )
     )
 
@@ -338,3 +351,130 @@ class Diffusion(Method):
         spent += _count(passes, settings, 1, potential.num_evaluations)
         unbiased = self.adapt_islands is not None or self.num_moves == 0
         return _result(passes, particles, unbiased, spent)
+
+
+@dataclass(frozen=True)
+class ReferenceMixture(Method):
+    """Stratified bridge from a fitted mixture: the method for several modes.
+
+    A pilot of HMC chains finds modes, a mixture is fitted to them, and each of its
+    components is tempered to the target on its own. Where the mixture fits, the bridge
+    takes one step and is importance sampling.
+
+    Arguments:
+        target_ess: Conditional ESS, relative to N, that chooses the levels.
+        num_chains: Chains of the pilot.
+        pilot_moves: HMC moves of each, five leapfrog steps long.
+        weight_points: Draws of each of three rounds that adapt the weights.
+        inflation: Factor on the fitted covariances.
+        max_components: With more clusters than this a single Gaussian is fitted to all.
+        move: The kernel.
+        num_moves: Moves at each level.
+        resample: Resampling scheme, within strata.
+        adapt_islands: Islands of a first pass that adapts levels and step sizes; frozen,
+            they leave the evidence of the second pass unbiased. None adapts in the only pass.
+    """
+
+    target_ess: float = 0.9
+    num_chains: int = 256
+    pilot_moves: int = 60
+    weight_points: int = 2000
+    inflation: float = 1.15
+    max_components: int = 64
+    move: Move = field(default_factory=lambda: HMC(5))
+    num_moves: int = 2
+    resample: Resampling = systematic
+    adapt_islands: int | None = 2
+
+    def fit(self, target: Target, *, generator: torch.Generator) -> tuple[Mixture, tuple[str, ...]]:
+        """Fit the mixture; also say what the pilot found."""
+        states = run_pilot(
+            target, generator=generator, num_chains=self.num_chains, num_moves=self.pilot_moves
+        )
+        labels = cluster_chains(states)
+        counts = labels.bincount()
+        notes = [f"stratified bridge from {len(counts)} components"]
+        rare = int((counts <= 2).sum())
+        if len(counts) > self.max_components:
+            labels = torch.zeros_like(labels)
+            notes = [f"tempered from one Gaussian: {len(counts)} modes are too many for strata"]
+        elif rare:
+            notes.append(
+                f"{rare} of {len(counts)} modes were found by at most 2 of {self.num_chains} "
+                "chains: others were likely missed; use more chains or a better start"
+            )
+        mixture = fit_mixture(states, labels, self.inflation)
+        mixture = adapt_weights(target, mixture, generator=generator, num_points=self.weight_points)
+        return mixture, tuple(notes)
+
+    @override
+    def run(
+        self,
+        target: Target,
+        num_islands: int,
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+        report: Report | None = None,
+    ) -> Result:
+        mixture, notes = self.fit(target, generator=generator)
+        num_strata = len(mixture.weights)
+
+        def component_mass(particles: Tensor, log_weights: Tensor) -> Mass:
+            repeat = len(particles) // num_strata
+            return Mass(mixture.means.repeat(repeat, 1), mixture.factors.repeat(repeat, 1, 1))
+
+        settings = Settings(self.move, self.num_moves, self.resample, 1.0, component_mass)
+        passes = _passes(
+            StratifiedPath(target, mixture),
+            AdaptiveSchedule(self.target_ess),
+            settings,
+            num_islands,
+            max(4, num_particles // num_strata),
+            adapt_islands=self.adapt_islands,
+            num_strata=num_strata,
+            generator=generator,
+            report=report,
+        )
+        spent = self.num_chains * (1 + 5 * self.pilot_moves) + 3 * self.weight_points
+        spent += _count(passes, settings, 0, 1)
+        unbiased = self.adapt_islands is not None
+        return _join(passes, mixture, unbiased, spent)._replace(notes=notes)
+
+
+def _join(passes: list[Pass], mixture: Mixture, unbiased: bool, num_evaluations: int) -> Result:
+    r"""Join strata into islands: :math:`Z = \sum_k w_k Z_k` and particles by their share."""
+    state, history = passes[-1]
+    num_strata, num = len(mixture.weights), state.log_weights.shape[-1]
+    strata = total_log_normalizer(state).reshape(-1, num_strata) + mixture.weights.log()
+    inner = state.log_weights.log_softmax(-1).reshape(-1, num_strata, num)
+    offset = num * torch.arange(num_strata, dtype=state.eves.dtype, device=state.eves.device)
+    eves = state.eves.reshape(-1, num_strata, num) + offset[:, None]
+    return Result(
+        join_strata(state.cloud.particles, num_strata),
+        (strata[..., None] + inner).flatten(1),
+        strata.logsumexp(-1),
+        eves.flatten(1),
+        state.num_resampled.reshape(-1, num_strata).amax(-1),
+        [_join_info(info, mixture.weights.log()) for info in history],
+        unbiased,
+        num_evaluations,
+    )
+
+
+def _join_info(info: StepInfo, log_weights: Tensor) -> StepInfo:
+    """Join strata of weights ``(K,)``: sum what counts particles, average the rest."""
+    num_strata = len(log_weights)
+
+    def split(values: Tensor) -> Tensor:
+        return values.reshape(-1, num_strata)
+
+    return info._replace(
+        ess=split(info.ess).sum(-1),
+        conditional_ess=split(info.conditional_ess).mean(-1),
+        acceptance=split(info.acceptance).mean(-1),
+        resampled=split(info.resampled).any(-1),
+        families=split(info.families).sum(-1),
+        log_normalizer=(split(info.log_normalizer) + log_weights).logsumexp(-1),
+        step_size=split(info.step_size).mean(-1),
+    )

@@ -56,10 +56,18 @@ def adapt_step(step_size: Tensor, acceptance: Tensor, move: Move, gain: float = 
     return step_size * torch.exp(gain * (acceptance.mean(-1) - move.target_acceptance))
 
 
-def pool_masses(mass: Mass) -> Mass:
-    """Average the masses of all islands into one, with leading dimension 1."""
-    mean = mass.mean.mean(0, keepdim=True)
+def pool_masses(mass: Mass, num_strata: int = 1) -> Mass:
+    """Average the masses of all islands, stratum by stratum.
+
+    Arguments:
+        mass: ``(R K, ...)``, the K strata of an island together.
+        num_strata: K.
+    """
+
+    def average(values: Tensor) -> Tensor:
+        return values.reshape(-1, num_strata, *values.shape[1:]).mean(0)
+
     if mass.factor.dim() == 2:
-        return Mass(mean, mass.factor.square().mean(0, keepdim=True).sqrt())
-    covariance = (mass.factor @ mass.factor.mT).mean(0, keepdim=True)
-    return Mass(mean, torch.linalg.cholesky(covariance))
+        return Mass(average(mass.mean), average(mass.factor.square()).sqrt())
+    covariance = average(mass.factor @ mass.factor.mT)
+    return Mass(average(mass.mean), torch.linalg.cholesky(covariance))

@@ -67,6 +67,7 @@ def _attributes(result: Result, settings: Mapping[str, Any]) -> dict[str, Any]:
         **{f"evidence_{name}": value for name, value in combined._asdict().items()},
         "unbiased": int(result.unbiased),
         "num_evaluations": result.num_evaluations,
+        "notes": json.dumps(result.notes),
         "settings": json.dumps(settings, default=str),
         "inference_library": "diffsmc",
         "inference_library_version": __version__,

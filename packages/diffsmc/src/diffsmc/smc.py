@@ -252,10 +252,10 @@ def step(
     mass = (
         settings.mass(cloud.particles, state.log_weights)
         if plan is None
-        else (plan.masses[state.num_steps - 1])
+        else (Mass(*(_tile(part, len(ess)) for part in plan.masses[state.num_steps - 1])))
     )
     if plan is not None:
-        state = state._replace(step_size=plan.step_sizes[state.num_steps - 1].expand_as(ess))
+        state = state._replace(step_size=_tile(plan.step_sizes[state.num_steps - 1], len(ess)))
     chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
     state = _resample(state, chosen, settings.resample, generator=generator)
     used = state.step_size
@@ -366,11 +366,18 @@ def smc(
         yield state, info
 
 
-def freeze(history: list[StepInfo]) -> Plan:
-    """Make a plan of what a run adapted, pooled over its islands."""
-    steps = [info.step_size.log().mean(0, keepdim=True).exp() for info in history]
-    return Plan(
-        [0.0, *(info.level for info in history)],
-        steps,
-        [pool_masses(info.mass) for info in history],
-    )
+def freeze(history: list[StepInfo], num_strata: int = 1) -> Plan:
+    """Make a plan of what a run adapted, pooled over its islands.
+
+    Arguments:
+        history: What the run did.
+        num_strata: Strata of an island, each of which keeps its own masses and steps.
+    """
+    steps = [info.step_size.log().reshape(-1, num_strata).mean(0).exp() for info in history]
+    masses = [pool_masses(info.mass, num_strata) for info in history]
+    return Plan([0.0, *(info.level for info in history)], steps, masses)
+
+
+def _tile(values: Tensor, num_rows: int) -> Tensor:
+    """Repeat what a plan holds by stratum for every island."""
+    return values.repeat(num_rows // len(values), *[1] * (values.dim() - 1))

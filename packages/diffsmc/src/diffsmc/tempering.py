@@ -55,15 +55,18 @@ class TemperedPath(Path):
         )
         return self.evaluate(self.base.mean + noise @ factor.mT, gradient=gradient)
 
+    def base_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Give :math:`\log p_0` and its gradient."""
+        unit = (x - self.base.mean) @ self._inverse.mT
+        return self._constant - 0.5 * unit.square().sum(-1), -unit @ self._inverse
+
     def evaluate(self, x: Tensor, *, gradient: bool) -> Cloud:
         """Evaluate base and tilt at points, ``(R, N, D)``."""
-        unit = (x - self.base.mean) @ self._inverse.mT
-        base = self._constant - 0.5 * unit.square().sum(-1)
+        base, base_grad = self.base_density(x)
         if not gradient:
             none = x.new_zeros(()).expand_as(x)
             return Cloud(x, base, self.target.log_prob(x) - base, none, none)
         value, grad = self.target.log_prob_and_grad(x)
-        base_grad = -unit @ self._inverse
         return Cloud(x, base, value - base, base_grad, grad - base_grad)
 
     @override

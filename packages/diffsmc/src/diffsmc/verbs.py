@@ -2,6 +2,7 @@
 # ruff: noqa: T201 (a command prints)
 
 import inspect
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -98,6 +99,8 @@ def _print_evidence(name: str, data: Any) -> None:
         f"{name}: log Z = {one.log_normalizer:.3f}, 95 % [{one.lower:.3f}, {one.upper:.3f}]"
         f" from {one.islands} islands"
     )
+    for note in json.loads(data.attrs["notes"]):
+        print(f"  {note}")
     for warning in list_warnings(to_record(data)):
         print(f"  warning: {warning}")
 
