@@ -49,6 +49,7 @@ class GeodesicBatch(NamedTuple):
         error_estimate: Estimated absolute error of the lengths, ``(B,)``.
         converged: Whether the curve is a regular minimum of its energy, ``(B,)``; false
             too where the Hessian is singular, as between conjugate points (antipodes).
+            The length may then be NaN, where not even a first curve could be drawn.
         iterations: Newton steps over all levels, ``(B,)``.
     """
 
@@ -138,7 +139,7 @@ def _start(immersion: Immersion, nodes: Tensor) -> _State:
 
 def _relax(immersion: Immersion, state: _State, tolerance: float, max_iterations: int) -> _State:
     """Newton until the relative decrement of the energy is below ``tolerance``."""
-    active = (state.energy > 0).nonzero().squeeze(-1)
+    active = ((state.energy > 0) & torch.isfinite(state.energy)).nonzero().squeeze(-1)
     for _ in range(max_iterations):
         if active.numel() == 0:
             break
@@ -234,6 +235,7 @@ def _check(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> Non
         raise ValueError(f"end points must be (B, n) twice, got {(*a.shape,)} and {(*b.shape,)}")
     for name, points in (("a", a), ("b", b)):
         check_points(points, immersion.num_coordinates, name)
+        immersion.check(points, name)
 
 
 def _refined(immersion: Immersion, state: _State) -> _State:
@@ -268,7 +270,7 @@ def _batch(
     regular: Tensor,
     tolerance: float,
 ) -> GeodesicBatch:
-    moving = state.energy > 0
+    moving = state.energy != 0  # NaN counts as moving, and as not converged
     converged = (state.decrement <= tolerance) & regular & torch.isfinite(length)
     zero = torch.zeros_like(length)
     return GeodesicBatch(

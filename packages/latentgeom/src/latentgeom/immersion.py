@@ -40,7 +40,11 @@ class Immersion(nn.Module, ABC):
 
     @abstractmethod
     def projx(self, x: Tensor) -> Tensor:
-        """Nearest admissible coordinates, ``(..., n)``."""
+        """Admissible coordinates near ``x``, ``(..., n)``."""
+
+    @abstractmethod
+    def check(self, x: Tensor, name: str) -> None:
+        """Refuse coordinates that aren't admissible, with a ``ValueError``."""
 
 
 class Chart(Immersion):
@@ -68,6 +72,10 @@ class Chart(Immersion):
     @override
     def projx(self, x: Tensor) -> Tensor:
         return x
+
+    @override
+    def check(self, x: Tensor, name: str) -> None:
+        """All of R^d is admissible."""
 
 
 def _warn_if_piecewise_linear(decoder: Callable[[Tensor], Tensor]) -> None:

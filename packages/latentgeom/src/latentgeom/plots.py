@@ -87,9 +87,8 @@ def _heat_map(axes: Axes, plane: LatentPlane, size: int = 200) -> None:
         aspect="equal", interpolation="bilinear",
         vmin=float(at_codes.min()), vmax=float(at_codes.max()),
     )  # fmt: skip
-    axes.figure.colorbar(
-        image, ax=axes, fraction=0.04, pad=0.02, label="log volume of the decoder, per scale"
-    )
+    label = "log volume of the decoder, per scale"
+    axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label=label)
 
 
 def _scatter(axes: Axes, plane: LatentPlane) -> None:
@@ -196,7 +195,9 @@ def draw_latent_plane(plane: LatentPlane, batch: GeodesicBatch, title: str) -> F
     if plane.metric.dim != 2:
         raise ValueError(f"a latent plane has 2 coordinates, got {plane.metric.dim}")
     figure = Figure(figsize=(17, 5.4))
-    first, second, third = figure.subplots(1, 3, width_ratios=[1.24, 1, 1])
+    first, second, third = figure.subplots(
+        1, 3, width_ratios=[1.16, 1, 1], gridspec_kw={"wspace": 0.32}
+    )
     _heat_map(first, plane)
     _scatter(first, plane)
     first.legend(ncols=10, markerscale=2.5, columnspacing=0.6, handletextpad=0.1, **_BELOW)
