@@ -32,7 +32,7 @@ from latentgeom.block_tridiagonal import Factorization, factorize, substitute
 from latentgeom.immersion import Immersion, hessian, jacobian
 from latentgeom.metric import check_points
 
-__all__ = ["GeodesicBatch", "geodesics", "initial_curves"]
+__all__ = ["GeodesicBatch", "check_segments", "geodesics", "initial_curves"]
 
 _SHRINK, _GROW, _FIRST = 0.1, 10.0, 1e-3  # damping after success, failure, first failure
 _POLISH_STEPS = 25
@@ -228,11 +228,16 @@ def geodesics(
     return _richardson(immersion, middle, fine, tolerance)
 
 
-def _check(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> None:
+def check_segments(a: Tensor, b: Tensor, num_segments: int) -> None:
+    """Refuse end points of different shapes and unusable numbers of segments."""
     if num_segments < curves.MIN_SEGMENTS or num_segments % 4:
         raise ValueError(f"num_segments must be a multiple of 4 from 8 on, got {num_segments}")
     if a.shape != b.shape or a.ndim != 2:
         raise ValueError(f"end points must be (B, n) twice, got {(*a.shape,)} and {(*b.shape,)}")
+
+
+def _check(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> None:
+    check_segments(a, b, num_segments)
     for name, points in (("a", a), ("b", b)):
         check_points(points, immersion.num_coordinates, name)
         immersion.check(points, name)

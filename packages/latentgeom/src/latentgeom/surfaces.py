@@ -91,7 +91,8 @@ class Ellipsoid(_Surface):
 
     @override
     def projx(self, x: Tensor) -> Tensor:
-        return x / torch.linalg.vector_norm(x / self.axes.to(x), dim=-1, keepdim=True)
+        scaled: Tensor = torch.linalg.vector_norm(x / self.axes.to(x), dim=-1, keepdim=True)
+        return x / scaled
 
 
 class Torus(_Surface):
@@ -123,6 +124,5 @@ class Torus(_Surface):
     @override
     def projx(self, x: Tensor) -> Tensor:
         offset = self._from_circle(x)
-        return x - offset * (
-            1 - self.minor / torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
-        )
+        radius: Tensor = torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
+        return x - offset * (1 - self.minor / radius)

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from latentgeom.explicit import ConstantCurvature
+from latentgeom.geodesics import geodesics
+from latentgeom.georce import georce
+from latentgeom.immersion import Chart
+from latentgeom.pullback import Pullback
+
+
+@pytest.mark.parametrize("k", [1.0, -1.0])
+def test_lengths_converge_to_the_closed_form(generator, k):
+    metric = ConstantCurvature(2, k)
+    a, b = torch.randn(2, 50, 2, generator=generator) * 0.7
+    errors = []
+    for num_segments in (16, 32):
+        batch = georce(metric.metric_tensor, a, b, num_segments=num_segments)
+        assert batch.converged.all()
+        errors.append(((batch.length - metric.dist(a, b)) / metric.dist(a, b)).abs())
+    assert errors[1].median() < 1e-7
+    assert torch.log2(errors[0].mean() / errors[1].mean()) > 3
+
+
+def test_tensor_and_map_agree(generator):
+    weight = torch.randn(6, 2, generator=generator)
+    decoder = lambda z: torch.sin(z @ weight.T)  # noqa: E731
+    a, b = torch.randn(2, 20, 2, generator=generator) / 2
+    by_map = geodesics(Chart(decoder, 2), a, b, num_segments=64)
+    by_tensor = georce(Pullback(decoder, 2).metric_tensor, a, b, num_segments=64)
+    both = by_map.converged & by_tensor.converged
+    assert both.sum() >= 18
+    same = (by_map.length - by_tensor.length).abs()[both] < 1e-5 * by_map.length[both]
+    assert same.sum() >= both.sum() - 1  # two minimisers may be met across a cut locus
+
+
+def test_coinciding_and_impossible_points():
+    metric = ConstantCurvature(2, 1.0)
+    a = torch.ones(3, 2)
+    batch = georce(metric.metric_tensor, a, a)
+    assert torch.equal(batch.length, torch.zeros(3))
+    assert batch.converged.all()
+    with pytest.raises(ValueError, match="b must be finite"):
+        georce(metric.metric_tensor, a, a * torch.nan)

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from latentgeom import constant_curvature as cc
+from latentgeom.explicit import ConstantCurvature, Euclidean
+from latentgeom.pullback import (
+    Blend,
+    Conformal,
+    EnrichedPullback,
+    Pullback,
+    RadialDeviation,
+    Stacked,
+)
+
+SPHERE = ConstantCurvature(2, 1.0)
+
+
+def ambient(z):
+    return cc.tangent_to_ambient(z, 1.0)
+
+
+METRICS = {
+    "pullback": lambda: Pullback(ambient, 2),
+    "enriched": lambda: EnrichedPullback(lambda z: z, SPHERE, 2),
+    "conformal": lambda: Conformal(Euclidean(2), lambda z: (2 / (1 + z.square().sum(-1))).log()),
+    "blend": lambda: Blend(Euclidean(2), Pullback(lambda z: z, 2), 3.0),
+}
+
+
+def exact(name, a, b):
+    if name == "conformal":
+        a, b = (cc.stereographic_to_tangent(z, 1.0) for z in (a, b))
+    return 2 * (a - b).norm(dim=-1) if name == "blend" else SPHERE.dist(a, b)
+
+
+@pytest.fixture
+def ends(generator):
+    return torch.randn(2, 12, 2, generator=generator) * 0.5
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_solved_distances_are_those_of_the_closed_form(ends, name):
+    metric = METRICS[name]()
+    torch.testing.assert_close(metric.dist(*ends), exact(name, *ends), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_exponential_inverts_logarithm(ends, name):
+    metric = METRICS[name]()
+    metric.num_steps = 32
+    a, b = ends[:, :5]
+    velocity = metric.logmap(a, b)
+    assert (metric.expmap(a, velocity) - b).abs().max() < 1e-8
+    torch.testing.assert_close(metric.norm(a, velocity), metric.dist(a, b), rtol=1e-5, atol=1e-7)
+
+
+def test_distance_has_the_gradient_of_the_first_variation(ends):
+    metric = Pullback(ambient, 2)
+    a, b = (x.clone().requires_grad_() for x in ends)
+    found = torch.autograd.grad(metric.dist(a, b).sum(), (a, b))
+    expected = torch.autograd.grad(SPHERE.dist(a, b).sum(), (a, b))
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
+    (at_same,) = torch.autograd.grad(metric.dist(a, a.detach()).sum(), a)
+    assert torch.equal(at_same, torch.zeros_like(a))
+
+
+def test_transport_is_that_of_the_sphere(ends, generator):
+    a, b = ends[:, :5]
+    v = torch.randn(5, 2, generator=generator)
+    found = Pullback(ambient, 2, num_steps=32).transp(a, b, v)
+    torch.testing.assert_close(found, SPHERE.transp(a, b, v), rtol=1e-5, atol=1e-5)
+
+
+def test_unconverged_distances_are_not_numbers():
+    metric = Pullback(ambient, 2)
+    a, b = torch.tensor([[0.5, 0.0]]), torch.tensor([[0.5 - torch.pi, 0.0]])
+    assert metric.dist(a, b).isnan().all()
+
+
+def test_stacked_map_pulls_back_the_expected_metric(generator):
+    mean = nn.Sequential(nn.Linear(2, 5), nn.Tanh())
+    deviation = RadialDeviation(torch.randn(4, 2, generator=generator), torch.ones(4), 5)
+    z = torch.randn(10, 2, generator=generator)
+    parts = [Pullback(part, 2).metric_tensor(z) for part in (mean, deviation)]
+    stacked = Pullback(Stacked([mean, deviation]), 2).metric_tensor(z)
+    torch.testing.assert_close(stacked, parts[0] + parts[1])
+
+
+def test_deviation_grows_away_from_the_codes():
+    deviation = RadialDeviation(torch.zeros(1, 2), torch.ones(1), 3, floor=0.25)
+    z = torch.tensor([[0.0, 0.0], [1.0, 0.0], [30.0, 0.0]])
+    sigma = deviation(z)
+    expected = (torch.tensor([1.0, 1 / torch.e, 0.0]) + 0.25).rsqrt()
+    torch.testing.assert_close(sigma, expected[:, None].expand(3, 3))
