@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from latentgeom import constant_curvature as cc
+from latentgeom.explicit import ConstantCurvature
+from latentgeom.immersion import Chart
+from latentgeom.means import frechet_mean
+from latentgeom.surfaces import Ellipsoid
+
+SPHERE = ConstantCurvature(2, 1.0)
+
+
+def test_mean_of_a_flat_chart_is_the_weighted_average(generator):
+    points, weights = torch.randn(7, 3, generator=generator), torch.rand(7, generator=generator)
+    found = frechet_mean(Chart(lambda z: 2 * z, 3), points, weights)
+    expected = (weights[:, None] * points).sum(0) / weights.sum()
+    torch.testing.assert_close(found.mean, expected)
+    square = (weights * (points - expected).square().sum(-1)).sum() / weights.sum()
+    torch.testing.assert_close(found.variance, 4 * square)
+    assert found.converged
+
+
+def test_mean_on_the_sphere_balances_the_logarithms(generator):
+    points = torch.randn(9, 2, generator=generator) * 0.5
+    weights = 0.2 + torch.rand(9, generator=generator)
+    chart = Chart(lambda z: cc.tangent_to_ambient(z, 1.0), 2)
+    residuals = []
+    for num_segments in (16, 32):
+        found = frechet_mean(chart, points, weights, num_segments=num_segments)
+        assert found.converged
+        logs = SPHERE.logmap(found.mean.expand_as(points), points)
+        residuals.append((weights[:, None] * logs).sum(0).norm())
+    assert residuals[1] < 1e-3
+    assert 3.5 < residuals[0] / residuals[1] < 4.5
+
+
+def test_chart_and_surface_have_one_mean(generator):
+    points = torch.randn(6, 2, generator=generator) * 0.5
+    by_chart = frechet_mean(Chart(lambda z: cc.tangent_to_ambient(z, 1.0), 2), points)
+    by_surface = frechet_mean(Ellipsoid(torch.ones(3)), cc.tangent_to_ambient(points, 1.0))
+    assert by_surface.converged
+    close = torch.testing.assert_close
+    close(cc.tangent_to_ambient(by_chart.mean, 1.0), by_surface.mean, rtol=1e-6, atol=1e-6)
+    close(by_chart.variance, by_surface.variance, rtol=1e-6, atol=0)
+
+
+def test_one_point_is_its_own_mean():
+    point = torch.tensor([[0.3, 0.4]])
+    found = frechet_mean(Chart(lambda z: z.sin(), 2), point.expand(3, 2))
+    assert found.converged
+    torch.testing.assert_close(found.mean, point[0])
+    assert found.variance < 1e-28
+
+
+def test_bad_weights_are_refused():
+    with pytest.raises(ValueError, match="weights must be one positive number a point"):
+        frechet_mean(Chart(lambda z: z, 2), torch.ones(3, 2), torch.tensor([1.0, 0.0, 1.0]))
