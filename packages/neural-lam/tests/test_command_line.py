@@ -25,7 +25,7 @@ def config(tmp_path, wave_store):
         arguments = {"path": wave_store, "variables": ["height"], "boundary_width": 2}
         arguments |= {"lead_steps": 3, "batch_size": 4, **(data or {}).pop("init_args", {})}
         source = {"class_path": "neural_lam.data.module.GriddedData", "init_args": arguments}
-        trainer = {"accelerator": "cpu", "logger": False, "default_root_dir": str(tmp_path)}
+        trainer = {"accelerator": "cpu", "logger": False, "default_root_dir": str(tmp_path / "run")}
         content = {"model": MODEL, "data": {**source, **(data or {})}, "trainer": trainer}
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump({**content, **changes}))
@@ -51,11 +51,11 @@ BAD = {
     ),
     "unknown argument of an object": (
         {"model": with_network(hiden_size=3)},
-        "hiden_size: not accepted; did you mean 'hidden_size'?",
+        "model.init_args.network.init_args.hiden_size: not accepted; did you mean 'hidden_size'?",
     ),
     "wrong type": (
         {"model": with_network(hidden_size="many")},
-        "hidden_size: expected int, got many",
+        "model.init_args.network.init_args.hidden_size: expected int, got many",
     ),
     "unknown class": (
         {"model": {**MODEL, "class_path": "neural_lam.training.Forecastr"}},
@@ -130,6 +130,7 @@ def test_every_shipped_configuration_trains(tmp_path, waves, name):
     two.drop_vars("height").to_zarr(store, consolidated=False)
     arguments = ["fit", "--config", name, "--trainer.fast_dev_run", "2"]
     arguments += ["--data.init_args.path", store, "--data.init_args.boundary_width", "2"]
+    arguments += ["--data.init_args.lead_steps", "3"]
     assert main([*arguments, "--trainer.default_root_dir", str(tmp_path)]) == 0
 
 

@@ -42,7 +42,18 @@ def data(path, batch_size=8):
     )  # fmt: skip
 
 
-def fit(store, path, *, devices=1, batch_size=8, epochs=2, ckpt_path=None, callbacks=(), **options):
+def fit(
+    store,
+    path,
+    *,
+    devices=1,
+    batch_size=8,
+    epochs=2,
+    ckpt_path=None,
+    callbacks=(),
+    learning_rate=1e-3,
+    **options,
+):
     path.mkdir(exist_ok=True)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -59,7 +70,7 @@ def fit(store, path, *, devices=1, batch_size=8, epochs=2, ckpt_path=None, callb
         callbacks=[Record(path / "record.pt"), NonFiniteGuard(), *callbacks],
         **options,
     )
-    forecaster = model()
+    forecaster = model(learning_rate=learning_rate)
     trainer.fit(
         forecaster,
         data(store, batch_size),
@@ -91,7 +102,7 @@ def test_stop_and_resume_equals_no_stop(tmp_path, wave_store, step):
 
 
 def test_training_learns_to_beat_persistence(tmp_path, wave_store):
-    scores = fit(wave_store, tmp_path, epochs=20, batch_size=1)["scores"]
+    scores = fit(wave_store, tmp_path, epochs=8, batch_size=1, learning_rate=5e-3)["scores"]
     source = data(wave_store)
     errors = [
         (batch.target[:, 0] - batch.initial[:, 1])[:, source.domain.interior > 0, 0]

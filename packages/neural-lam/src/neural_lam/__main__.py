@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from neural_lam import __version__
 from neural_lam.configuration import InputError, near_miss
 
 __all__ = ["main"]
@@ -48,8 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed), 2 (bad input)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        from neural_lam.configuration import shipped_configs
+
+        print(USAGE.format(configs=", ".join(shipped_configs())), end="")
         return 0
     if arguments[0] == "--version":
+        print(f"neural-lam {__version__}")
         return 0
     try:
         if arguments[0] not in VERBS:
@@ -57,12 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from neural_lam.cli import main as run
 
         run(arguments)
-    except (InputError, FileNotFoundError):
+    except (InputError, FileNotFoundError) as error:
+        print(f"neural-lam: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("neural-lam: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if getattr(error, "one_line", False):
+            print(f"neural-lam: {error}", file=sys.stderr)
             return 1
         raise
     return 0

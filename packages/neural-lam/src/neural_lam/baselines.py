@@ -12,7 +12,16 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["Climatology", "LinearStencil", "climatology", "fit_stencil", "roll_stencil"]
+from neural_lam.configuration import InputError
+
+__all__ = [
+    "Climatology",
+    "LinearStencil",
+    "climatology",
+    "fit_stencil",
+    "roll_stencil",
+    "stencil_residual",
+]
 
 Array = NDArray[np.float64]
 
@@ -51,7 +60,7 @@ def climatology(states: Array, times: NDArray[np.datetime64]) -> Climatology:
     slots = int(day // step) if day % step == np.timedelta64(0, "ns") else 1
     which = _slots(times, step) % slots
     if len(np.unique(which)) < slots:
-        raise ValueError(f"a climatology needs every time of the day, got {len(times)} states")
+        raise InputError(f"a climatology needs every time of the day, got {len(times)} states")
     return Climatology(np.stack([states[which == slot].mean(0) for slot in range(slots)]), step)
 
 
@@ -124,10 +133,10 @@ def fit_stencil(
         ValueError: The square doesn't fit into the boundary, or there are too few times.
     """
     if not 1 <= reach <= width:
-        raise ValueError(f"reach must be from 1 to the boundary's width {width}, got {reach}")
+        raise InputError(f"reach must be from 1 to the boundary's width {width}, got {reach}")
     fitted = int(0.8 * len(anomalies))
     if len(anomalies) - fitted < num_steps + 2:
-        raise ValueError(
+        raise InputError(
             f"a stencil needs at least {5 * (num_steps + 2)} times, got {len(anomalies)}"
         )
     times = range(1, fitted - 1, max(1, fitted // num_times))
@@ -142,6 +151,20 @@ def fit_stencil(
         _rollout_error(c, [anomalies[s : s + num_steps + 2] for s in starts]) for c in candidates
     ]
     return candidates[int(np.argmin(errors))]
+
+
+def stencil_residual(stencil: LinearStencil, anomalies: Array, times: range) -> Array:
+    """Root mean square over the interior of what one step leaves, ``(V,)``."""
+    errors = [
+        _inner(
+            roll_stencil(stencil, anomalies[t - 1 : t + 1], anomalies[t + 1 : t + 2])[0]
+            - anomalies[t + 1],
+            stencil.width,
+        )
+        for t in times
+    ]
+    root: Array = np.sqrt(np.square(errors).mean((0, 2, 3)))
+    return root
 
 
 def _rollout_error(stencil: LinearStencil, windows: list[Array]) -> float:

@@ -127,6 +127,7 @@ def explain(
         options: Dotted names that the verb accepts.
         arguments: The command line, to tell its own options from a file's.
     """
+    message = _flatten_callables(message)
     keys, class_path = _trail(message)
     unknown = re.search(
         r"(?:does not accept option|Option|unrecognized arguments:?) ['\"]?(?:--)?([\w.]+)", message
@@ -141,6 +142,17 @@ def explain(
     else:
         reason = innermost(message)
     return f"{_place(files, keys, arguments)}{'.'.join(keys) or 'command line'}: {reason}"
+
+
+def _flatten_callables(message: str) -> str:
+    """Say of a class behind a callable what the parser says of other classes."""
+    return re.sub(
+        r"Type \S*Callable\[.*?\] expects a function or a callable class: (.*?)"
+        r"\.? Got value: Namespace\(class_path='([\w.]+)'.*",
+        r"Problem with given class_path '\2':\n\1",
+        message,
+        flags=re.DOTALL,
+    )
 
 
 def _trail(message: str) -> tuple[list[str], str | None]:

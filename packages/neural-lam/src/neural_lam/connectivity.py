@@ -10,13 +10,15 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from neural_lam.configuration import InputError
+
 __all__ = ["connected", "k_nearest", "within_radius"]
 
 
 def within_radius(senders: Tensor, receivers: Tensor, radius: float) -> Tensor:
     """Edges from every sender to the receivers at most ``radius`` away."""
     if not radius > 0:
-        raise ValueError(f"radius must be positive, got {radius}")
+        raise InputError(f"radius must be positive, got {radius}")
     neighbours = cKDTree(senders.numpy()).query_ball_point(
         receivers.numpy(), radius, return_sorted=True
     )
@@ -29,7 +31,7 @@ def within_radius(senders: Tensor, receivers: Tensor, radius: float) -> Tensor:
 def k_nearest(senders: Tensor, receivers: Tensor, k: int) -> Tensor:
     """Edges to every receiver from its ``k`` nearest senders."""
     if not 1 <= k <= len(senders):
-        raise ValueError(f"k must be between 1 and the {len(senders)} senders, got {k}")
+        raise InputError(f"k must be between 1 and the {len(senders)} senders, got {k}")
     _, index = cKDTree(senders.numpy()).query(receivers.numpy(), k=list(range(1, k + 1)))
     source = torch.from_numpy(np.sort(index, axis=1)).flatten().long()
     return torch.stack((source, torch.arange(len(receivers)).repeat_interleave(k)))
@@ -47,7 +49,7 @@ def connected(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tenso
     ):
         left_out = count - int((torch.bincount(index, minlength=count) > 0).sum())
         if left_out:
-            raise ValueError(
+            raise InputError(
                 f"{left_out} of {count} {name} nodes have no edge;"
                 " use a larger radius or a finer mesh"
             )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from neural_lam import __version__
 from neural_lam.baselines import Climatology, LinearStencil, climatology, fit_stencil, roll_stencil
+from neural_lam.configuration import InputError
 from neural_lam.data.domain import area_weights, frame_interior
 from neural_lam.data.fields import FieldStore, open_store
 from neural_lam.verification import Sums, scores, sums
@@ -63,11 +64,13 @@ class _Reference(NamedTuple):
     weights: Array
 
 
-def _reference(store: FieldStore, stop: int, width: int) -> _Reference:
+def _reference(store: FieldStore, stop: int, width: int, num_steps: int) -> _Reference:
     """Simple forecasts fitted on the states before ``stop``."""
     states, times = _fields(store, 0, stop), store.times[:stop]
     mean = climatology(states, times)
-    stencil = fit_stencil(states - mean.at(times), width, min(width, _REACH))
+    stencil = fit_stencil(
+        states - mean.at(times), width, min(width, _REACH), num_steps=min(8, num_steps)
+    )
     area = area_weights(torch.from_numpy(store.latitude)).numpy()[:, None]
     return _Reference(
         mean, stencil, area * frame_interior(store.shape, width).reshape(store.shape).numpy()
@@ -107,16 +110,17 @@ def verify_store(forecast: str, truth: str | None = None, *, progress: bool = Tr
     names = [str(name) for name in data.data_vars]
     store = FieldStore(truth or str(data.attrs["data"]), names)
     if store.shape != (data.sizes["latitude"], data.sizes["longitude"]):
-        raise ValueError(f"{store.path}: its grid {store.shape} is not that of {forecast}")
+        raise InputError(f"{store.path}: its grid {store.shape} is not that of {forecast}")
     width, stop = int(data.attrs["boundary_width"]), int(data.attrs["training_stop"])
-    reference, num_steps = _reference(store, stop, width), data.sizes["prediction_timedelta"]
+    num_steps = data.sizes["prediction_timedelta"]
+    reference = _reference(store, stop, width, num_steps)
     position = {value: number for number, value in enumerate(store.times)}
     rows: dict[str, list[Sums]] = {}
     for number, analysis in enumerate(
         tqdm(data["time"].values, desc="verify", disable=not progress)
     ):
         if analysis not in position or position[analysis] + num_steps >= len(store.times):
-            raise ValueError(f"{store.path}: no truth for the forecast from {analysis}")
+            raise InputError(f"{store.path}: no truth for the forecast from {analysis}")
         first = position[analysis] - 1
         window = slice(first, first + 2 + num_steps)
         states = _fields(store, window.start, window.stop)

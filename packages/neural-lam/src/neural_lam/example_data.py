@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
+from neural_lam.configuration import InputError
 from neural_lam.simulators import (
     TwoLayerFlow,
     perturbed_rest,
@@ -88,7 +89,7 @@ def two_layer_window(
         ValueError: The window is larger than the domain.
     """
     if not 1 < size <= flow.num_points:
-        raise ValueError(f"size must be between 2 and {flow.num_points}, got {size}")
+        raise InputError(f"size must be between 2 and {flow.num_points}, got {size}")
     start = _spun_up(flow, 0.9 * spin_up_days, seed=seed, dtype=dtype)
     skipped, kept = round(0.1 * spin_up_days * 86400 / interval), round(days * 86400 / interval)
     states = simulate(start, flow, interval=interval, num_states=skipped + kept)
@@ -163,11 +164,11 @@ def from_netcdf(source: str) -> xr.Dataset:
         ValueError: The file is missing or is no NetCDF file.
     """
     if not Path(source).is_file():
-        raise ValueError(f"{source}: no such file")
+        raise InputError(f"{source}: no such file")
     try:
         data = xr.load_dataset(source)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{source}: can't be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{source}: can't be read ({str(error).splitlines()[0]})") from None
     for variable in data.variables.values():
         # Encodings of the source (chunks, packing) don't fit zarr.
         variable.encoding = {}

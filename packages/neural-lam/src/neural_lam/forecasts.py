@@ -17,6 +17,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_lam.configuration import InputError
 from neural_lam.data.fields import Feature, FieldStore
 
 __all__ = ["create_forecasts", "finish_forecasts", "partial_path", "write_forecast"]
@@ -116,7 +117,7 @@ def write_forecast(path: str, store: FieldStore, position: int, forecast: Tensor
     values = forecast.numpy()
     if not np.isfinite(values).all():
         lead = int(np.argmax(~np.isfinite(values).all(axis=(1, 2))))
-        raise ValueError(
+        raise InputError(
             f"forecast {position} is not finite from lead step {lead + 1} on; nothing is written"
         )
     group = zarr.open_group(partial_path(path), mode="r+")

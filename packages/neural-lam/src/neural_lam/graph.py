@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neural_lam.configuration import InputError
 from neural_lam.connectivity import connected, k_nearest, within_radius
 from neural_lam.mesh import merge_levels, rectangular_levels
 
@@ -153,7 +154,7 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     try:
         return graph_from_dict(torch.load(path, weights_only=True))
     except FileNotFoundError:
-        raise ValueError(f"{os.fspath(path)}: no such graph file") from None
+        raise InputError(f"{os.fspath(path)}: no such graph file") from None
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{os.fspath(path)}: not a graph file ({reason})") from None
+        raise InputError(f"{os.fspath(path)}: not a graph file ({reason})") from None

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neural_lam.configuration import InputError
+
 __all__ = ["Mesh", "lattice_edges", "merge_levels", "rectangular_levels"]
 
 
@@ -75,11 +77,11 @@ def rectangular_levels(
         ValueError: If a level would have fewer than two nodes along an axis.
     """
     if refinement < 2:
-        raise ValueError(f"refinement must be at least 2, got {refinement}")
+        raise InputError(f"refinement must be at least 2, got {refinement}")
     if positions.shape[0] != shape[0] * shape[1]:
-        raise ValueError(f"expected {shape[0] * shape[1]} positions, got {positions.shape[0]}")
+        raise InputError(f"expected {shape[0] * shape[1]} positions, got {positions.shape[0]}")
     if num_levels is not None and num_levels < 1:
-        raise ValueError(f"num_levels must be at least 1, got {num_levels}")
+        raise InputError(f"num_levels must be at least 1, got {num_levels}")
     levels: list[Mesh] = []
     while num_levels is None or len(levels) < num_levels:
         level = _coarsen(positions, shape, refinement)
@@ -88,7 +90,7 @@ def rectangular_levels(
         levels.append(level)
         positions, shape = level.positions, level.shape
     if len(levels) < (num_levels or 1):
-        raise ValueError(
+        raise InputError(
             f"level {len(levels) + 1} needs at least two nodes along each axis:"
             f" the one below has {shape[0]} x {shape[1]} points; use fewer levels"
         )

@@ -14,7 +14,7 @@ from neural_lam.graph import Graph
 from neural_lam.losses import interior_mean, scaled_square_error
 from neural_lam.predictors import GridNetwork
 from neural_lam.rollout import rollout
-from neural_lam.wrappers import BoundaryForced, Residual, Standardised, StepPredictor
+from neural_lam.wrappers import BoundaryForced, LinearGuess, Residual, Standardised, StepPredictor
 
 __all__ = ["Forecaster", "build_predictor", "rollout_length", "warmup_cosine"]
 
@@ -36,7 +36,12 @@ def build_predictor(
     """
     mean, std, difference_mean, difference_std = domain.statistics
     num_states = len(mean)
-    num_inputs = (2 + look_ahead) * num_states + len(domain.forcing_mean) + domain.static.shape[1]
+    guess = domain.guess
+    num_inputs = (
+        (2 + look_ahead + (guess is not None)) * num_states
+        + len(domain.forcing_mean)
+        + domain.static.shape[1]
+    )
     residual = Residual(
         network(domain.graph, num_inputs, num_states),
         domain.static,
@@ -45,6 +50,8 @@ def build_predictor(
         difference_std / std,
         look_ahead=look_ahead,
         show_change=show_change,
+        guess=None if guess is None else LinearGuess(*guess[:3], guess.shape),
+        guess_std=None if guess is None else guess.std,
     )
     physical = Standardised(residual, mean, std, domain.forcing_mean, domain.forcing_std)
     return BoundaryForced(physical, domain.interior)

@@ -1,6 +1,7 @@
 """Verbs of the command line that need no model."""
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import torch
 import xarray as xr
 
 from neural_lam import evaluation
+from neural_lam.configuration import InputError
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import write_statistics
 from neural_lam.example_data import from_netcdf, two_layer_window, write_store
@@ -18,6 +20,10 @@ from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 from neural_lam.simulators import TwoLayerFlow
 
 __all__ = ["example_data", "graph", "statistics", "verify"]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def graph(data: GriddedData, output: str, picture: str | None = None) -> None:
@@ -30,11 +36,13 @@ def graph(data: GriddedData, output: str, picture: str | None = None) -> None:
     """
     start = time.perf_counter()
     built = data.build_graph()
-    time.perf_counter() - start
+    seconds = time.perf_counter() - start
     write_graph(built, output)
     if picture is not None:
         save_figure(draw_graph(built), picture)
-    ", ".join(f"{name} {len(getattr(built, name).senders)}" for name in ("g2m", "m2m", "m2g"))
+    edges = [f"{name} {len(getattr(built, name).senders)}" for name in ("g2m", "m2m", "m2g")]
+    nodes = f"{len(built.grid)} grid nodes, {len(built.mesh)} mesh nodes"
+    _say(f"{output}: {nodes}; edges {', '.join(edges)}; {seconds:.2f} s")
 
 
 def statistics(data: GriddedData, output: str) -> None:
@@ -47,8 +55,10 @@ def statistics(data: GriddedData, output: str) -> None:
     found = data.domain.statistics
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     write_statistics(found, [feature.name for feature in data.store.features], output)
-    for _number, _feature in enumerate(data.store.features):
-        pass
+    for number, feature in enumerate(data.store.features):
+        mean, std, _, change = (float(field[number]) for field in found)
+        spread = f"standard deviation {std:.6g}, of one-step changes {change:.6g}"
+        _say(f"{feature.name}: mean {mean:.6g}, {spread} {feature.units}")
 
 
 def example_data(
@@ -75,10 +85,11 @@ def example_data(
         overwrite: Make it again when it is there.
     """
     if Path(output).exists() and not overwrite:
+        _say(f"{output}: already there")
         return
     if name == "era5-uk":
         if source is None:
-            raise ValueError("era5-uk: name its NetCDF file with --source")
+            raise InputError("era5-uk: name its NetCDF file with --source")
         write_store(from_netcdf(source), output)
     else:
         flow = TwoLayerFlow()
@@ -90,6 +101,7 @@ def example_data(
             dtype={"single": torch.float32, "double": torch.float64}[precision],
         )
         write_store(window, output)
+    _say(f"{output}: written")
 
 
 def _draw(result: evaluation.Verification, folder: Path, lead_hours: list[float]) -> list[str]:
@@ -184,8 +196,9 @@ def _plain(value: object) -> object:
 
 
 def _print_table(comparison: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
-    for _feature, rows in comparison.items():
+    for feature, rows in comparison.items():
         hours = list(rows["rmse"]["model"])
-        sorted({0, *range(len(hours) // 4, len(hours), max(1, len(hours) // 4)), len(hours) - 1})
-        for _name, _values in rows["rmse"].items():
-            pass
+        shown = [hours[i] for i in sorted({0, *range(3, len(hours), 4), len(hours) - 1})]
+        _say(f"{feature}, RMSE\n{'':>16}" + "".join(f"{hour:>10}" for hour in shown))
+        for name, values in rows["rmse"].items():
+            _say(f"{name:>16}" + "".join(f"{values[hour]:>10.4g}" for hour in shown))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neural_lam.predictors import GridNetwork
 
-__all__ = ["BoundaryForced", "Residual", "Standardised", "StepPredictor"]
+__all__ = ["BoundaryForced", "LinearGuess", "Residual", "Standardised", "StepPredictor"]
 
 
 class StepPredictor(nn.Module, ABC):
@@ -30,8 +30,44 @@ class StepPredictor(nn.Module, ABC):
         """The next state, ``(G, B, V)``."""
 
 
+class LinearGuess(nn.Module):
+    """The next state of a linear stencil, from anomalies in a square around each node.
+
+    Nodes nearer to the edge than the square's reach see zeros beyond it.
+
+    Arguments:
+        kernel: Weights on the state, ``(V, V, K, K)``.
+        previous: Weights on the state before, ``(V, V)``.
+        mean: From which anomalies are counted, ``(G, V)``.
+        shape: Rows and columns of the grid.
+    """
+
+    kernel: Tensor
+    previous: Tensor
+    mean: Tensor
+
+    def __init__(
+        self, kernel: Tensor, previous: Tensor, mean: Tensor, shape: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("kernel", kernel)
+        self.register_buffer("previous", previous)
+        self.register_buffer("mean", mean.unsqueeze(1))
+        self.shape = shape
+
+    def forward(self, state: Tensor, previous: Tensor) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        anomaly = (state - self.mean).permute(1, 2, 0).unflatten(2, self.shape)
+        following = nn.functional.conv2d(anomaly, self.kernel, padding="same")
+        before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
+        return following.flatten(2).permute(2, 0, 1) + before + self.mean
+
+
 class Residual(StepPredictor):
     r"""Predicts the change, :math:`X_{t+1} = X_t + \sigma_\Delta f(\cdot) + \mu_\Delta`.
+
+    With a first guess :math:`g`, it predicts what that leaves,
+    :math:`X_{t+1} = g(X_t, X_{t-1}) + \sigma_g f(\cdot)`, and the network sees the guess.
 
     The network's features are the two states, the forcing, the static fields and, at
     boundary nodes, the change of the boundary towards the next time, if it may look ahead.
@@ -45,12 +81,15 @@ class Residual(StepPredictor):
         look_ahead: Whether the network sees the boundary of the next time.
         show_change: Whether the network sees the last change in its own units instead of
             the state before, from which it would have to find small differences.
+        guess: First guess of the next state.
+        guess_std: Standard deviation of what it leaves, ``(V,)``.
     """
 
     static: Tensor
     frame: Tensor
     difference_mean: Tensor
     difference_std: Tensor
+    guess_std: Tensor
 
     def __init__(
         self,
@@ -62,9 +101,13 @@ class Residual(StepPredictor):
         *,
         look_ahead: bool = False,
         show_change: bool = False,
+        guess: LinearGuess | None = None,
+        guess_std: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.guess = guess
+        self.register_buffer("guess_std", difference_std if guess_std is None else guess_std)
         self.register_buffer("static", static.unsqueeze(1))
         self.register_buffer("frame", 1 - interior[:, None, None])
         self.register_buffer("difference_mean", difference_mean)
@@ -78,13 +121,17 @@ class Residual(StepPredictor):
         self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
     ) -> Tensor:
         """The next state, ``(G, B, V)``."""
+        mean, std = self.difference_mean, self.difference_std
+        expected = state + mean if self.guess is None else self.guess(state, previous)
         if self.show_change:
-            previous = (state - previous - self.difference_mean) / self.difference_std
+            previous = (state - previous - mean) / std
         parts = [state, previous, forcing, self.static.expand(-1, state.shape[1], -1)]
         if self.look_ahead:
-            parts.append(self.frame * (boundary - state) / self.difference_std)
+            parts.append(self.frame * (boundary - state) / std)
+        if self.guess is not None:
+            parts.append((expected - state) / std)
         change = self.network(torch.cat(parts, dim=-1), prepared)
-        following: Tensor = state + change * self.difference_std + self.difference_mean
+        following: Tensor = expected + change * self.guess_std
         return following
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neural_lam.baselines import fit_stencil, stencil_residual
+from neural_lam.configuration import InputError
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.forcing import forcing, forcing_names
 from neural_lam.data.statistics import Statistics, moments, state_statistics
@@ -15,13 +17,33 @@ from neural_lam.graph import Graph, graph_from_dict, graph_to_dict
 
 __all__ = [
     "Domain",
+    "Guess",
     "area_weights",
     "domain_from_dict",
     "domain_to_dict",
+    "fit_guess",
     "frame_interior",
     "grid_positions",
     "make_domain",
 ]
+
+
+class Guess(NamedTuple):
+    """A linear stencil in standardised units, as `neural_lam.wrappers.LinearGuess` takes it.
+
+    Arguments:
+        kernel: Weights on the state, ``(V, V, K, K)``.
+        previous: Weights on the state before, ``(V, V)``.
+        mean: From which anomalies are counted, ``(G, V)``.
+        std: Standard deviation of what the guess leaves, ``(V,)``.
+        shape: Rows and columns of the grid.
+    """
+
+    kernel: Tensor
+    previous: Tensor
+    mean: Tensor
+    std: Tensor
+    shape: tuple[int, int]
 
 
 class Domain(NamedTuple):
@@ -35,6 +57,7 @@ class Domain(NamedTuple):
         statistics: Of the states.
         forcing_mean: Of the forcing window, ``(3 F,)``.
         forcing_std: Likewise.
+        guess: Linear first guess, if there is one.
     """
 
     graph: Graph
@@ -44,6 +67,7 @@ class Domain(NamedTuple):
     statistics: Statistics
     forcing_mean: Tensor
     forcing_std: Tensor
+    guess: Guess | None = None
 
 
 def domain_to_dict(domain: Domain) -> dict[str, Any]:
@@ -51,13 +75,16 @@ def domain_to_dict(domain: Domain) -> dict[str, Any]:
     content = domain._asdict()
     content["graph"] = graph_to_dict(domain.graph)
     content["statistics"] = domain.statistics._asdict()
+    content["guess"] = None if domain.guess is None else domain.guess._asdict()
     return content
 
 
 def domain_from_dict(content: dict[str, Any]) -> Domain:
     """The domain that `domain_to_dict` took apart."""
     graph = graph_from_dict(content["graph"])
-    return Domain(**{**content, "graph": graph, "statistics": Statistics(**content["statistics"])})
+    statistics = Statistics(**content["statistics"])
+    guess = None if content["guess"] is None else Guess(**content["guess"])
+    return Domain(**{**content, "graph": graph, "statistics": statistics, "guess": guess})
 
 
 def grid_positions(store: FieldStore) -> Tensor:
@@ -74,7 +101,7 @@ def frame_interior(shape: tuple[int, int], width: int) -> Tensor:
         ValueError: Nothing is left inside.
     """
     if width < 0 or 2 * width >= min(shape):
-        raise ValueError(f"boundary_width must be from 0 to less than half of {shape}, got {width}")
+        raise InputError(f"boundary_width must be from 0 to less than half of {shape}, got {width}")
     interior = torch.zeros(shape)
     interior[width : shape[0] - width, width : shape[1] - width] = 1
     return interior.flatten()
@@ -91,6 +118,28 @@ def _static_fields(graph: Graph, interior: Tensor) -> Tensor:
     return torch.cat(((centred / centred.abs().max()).float(), interior[:, None]), dim=1)
 
 
+def fit_guess(
+    store: FieldStore, statistics: Statistics, width: int, reach: int, start: int, stop: int
+) -> Guess:
+    """The linear stencil of a period, see `neural_lam.baselines.fit_stencil`."""
+    states = ((store.states(start, stop) - statistics.mean) / statistics.std).double()
+    mean = states.mean(0)
+    num_variables = states.shape[-1]
+    anomalies = (states - mean).transpose(1, 2).reshape(stop - start, num_variables, *store.shape)
+    stencil = fit_stencil(anomalies.numpy(), width, reach)
+    side = 2 * reach + 1
+    weights = torch.from_numpy(stencil.weights.T.copy())
+    kernel = weights[:, : num_variables * side**2].unflatten(1, (num_variables, side, side))
+    left = stencil_residual(stencil, anomalies.numpy(), range(1, stop - start - 1, 10))
+    return Guess(
+        kernel.float(),
+        weights[:, num_variables * side**2 :].float(),
+        mean.float(),
+        torch.from_numpy(left).float(),
+        store.shape,
+    )
+
+
 def make_domain(
     store: FieldStore,
     graph: Graph,
@@ -99,6 +148,7 @@ def make_domain(
     forcings: Sequence[str],
     start: int,
     stop: int,
+    guess_reach: int = 0,
 ) -> Domain:
     """Domain of a store: static fields from the grid, statistics over a period.
 
@@ -106,11 +156,12 @@ def make_domain(
         ValueError: The graph belongs to another grid.
     """
     if graph.grid.shape[0] != store.shape[0] * store.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"the graph has {graph.grid.shape[0]} grid nodes, but {store.path} has"
             f" {store.shape[0]} x {store.shape[1]} = {store.shape[0] * store.shape[1]}"
         )
     interior = frame_interior(store.shape, boundary_width)
+    statistics = state_statistics(store, start, stop)
     latitude, longitude = grid_coordinates(store)
     forcing_names(forcings)
     values = forcing(store.times[start:stop], latitude, longitude, forcings)
@@ -121,7 +172,10 @@ def make_domain(
         static=_static_fields(graph, interior),
         interior=interior,
         area=area_weights(torch.from_numpy(latitude)).float(),
-        statistics=state_statistics(store, start, stop),
+        statistics=statistics,
         forcing_mean=spread.mean.float().repeat(3),
         forcing_std=std,
+        guess=fit_guess(store, statistics, boundary_width, guess_reach, start, stop)
+        if guess_reach
+        else None,
     )

@@ -14,6 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_lam.configuration import InputError
+
 __all__ = ["Datastore", "Feature", "FieldStore", "open_store"]
 
 # Above it a store is read piece by piece instead of being kept in memory.
@@ -73,16 +75,16 @@ def open_store(path: str) -> xr.Dataset:
             return data
         return xr.open_dataset(path)
     except Exception as error:
-        raise ValueError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
 
 
 def _uniform_step(path: str, times: NDArray[np.datetime64]) -> None:
     if len(times) < 2:
-        raise ValueError(f"{path}: at least two times are needed, got {len(times)}")
+        raise InputError(f"{path}: at least two times are needed, got {len(times)}")
     steps = np.diff(times)
     if (steps != steps[0]).any() or steps[0] <= np.timedelta64(0, "ns"):
         where = int(np.argmax(steps != steps[0]))
-        raise ValueError(
+        raise InputError(
             f"{path}: times must rise in equal steps of {steps[0]}, but {times[where + 1]}"
             f" follows {times[where]}"
         )
@@ -92,13 +94,13 @@ def _features(path: str, data: xr.Dataset, names: Sequence[str]) -> list[Feature
     features = []
     for name in names:
         if name not in data:
-            raise ValueError(
+            raise InputError(
                 f"{path}: no variable {name!r}; it has {', '.join(map(str, data.data_vars))}"
             )
         array = data[name]
         expected = {"time", "latitude", "longitude"}
         if {str(dim) for dim in array.dims} - {"level"} != expected:
-            raise ValueError(
+            raise InputError(
                 f"{path}: {name} must have the dimensions {', '.join(sorted(expected))}"
                 f" and at most level, got {', '.join(map(str, array.dims))}"
             )
@@ -125,9 +127,9 @@ class FieldStore:
         self._data = open_store(path)
         for name in ("time", "latitude", "longitude"):
             if name not in self._data.coords:
-                raise ValueError(f"{path}: no coordinate {name!r}")
+                raise InputError(f"{path}: no coordinate {name!r}")
         if not variables:
-            raise ValueError(f"{path}: name at least one variable")
+            raise InputError(f"{path}: name at least one variable")
         self.features = _features(path, self._data, variables)
         self.latitude = self._data["latitude"].values.astype(np.float64)
         self.longitude = self._data["longitude"].values.astype(np.float64)
@@ -155,7 +157,7 @@ class FieldStore:
             ValueError: A value is missing or not finite.
         """
         if not 0 <= start < stop <= len(self.times):
-            raise ValueError(f"states {start} to {stop} are not within 0 to {len(self.times)}")
+            raise InputError(f"states {start} to {stop} are not within 0 to {len(self.times)}")
         return self._read(start, stop) if self._kept is None else self._kept[start:stop]
 
     def _read(self, start: int, stop: int) -> Tensor:
@@ -174,7 +176,7 @@ class FieldStore:
         states = torch.from_numpy(np.concatenate(parts, axis=1)).transpose(1, 2).contiguous()
         if not torch.isfinite(states).all():
             time, _, feature = (~torch.isfinite(states)).nonzero()[0].tolist()
-            raise ValueError(
+            raise InputError(
                 f"{self.path}: {self.features[feature].name} has a missing or infinite value"
                 f" at {np.datetime_as_string(self.times[start + time], unit='m')}"
             )

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_lam.configuration import InputError
+
 __all__ = ["FORCINGS", "cos_zenith", "forcing", "forcing_names", "forcing_window"]
 
 FORCINGS = {
@@ -31,7 +33,7 @@ def forcing_names(kinds: Sequence[str]) -> list[str]:
     """
     for kind in kinds:
         if kind not in FORCINGS:
-            raise ValueError(f"forcing must be among {', '.join(FORCINGS)}, got {kind!r}")
+            raise InputError(f"forcing must be among {', '.join(FORCINGS)}, got {kind!r}")
     return [name for kind in kinds for name in FORCINGS[kind]]
 
 

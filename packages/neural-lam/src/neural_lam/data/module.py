@@ -2,6 +2,7 @@
 
 import lightning.pytorch as lightning
 
+from neural_lam.configuration import InputError
 from neural_lam.data.domain import Domain, grid_positions, make_domain
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.windows import Windows
@@ -24,6 +25,8 @@ class GriddedData(lightning.LightningDataModule):
         refinement: Grid points a side of the block that one mesh node stands for.
         num_levels: Levels of the mesh; by default as many as fit.
         radius: Grid points within it send to a mesh node, in mesh spacings.
+        guess_reach: Grid points that a linear first guess of the next state sees to each side;
+            0 for none. At most the boundary's width.
         validation_from: Fraction of the times at which validation begins.
         test_from: Fraction of the times at which the test begins.
         rollout_steps: Most steps that training rolls out.
@@ -44,6 +47,7 @@ class GriddedData(lightning.LightningDataModule):
         refinement: int = 3,
         num_levels: int | None = None,
         radius: float = 0.67,
+        guess_reach: int = 0,
         validation_from: float = 0.6,
         test_from: float = 0.8,
         rollout_steps: int = 1,
@@ -55,7 +59,7 @@ class GriddedData(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 < validation_from < test_from < 1:
-            raise ValueError(
+            raise InputError(
                 "expected 0 < validation_from < test_from < 1,"
                 f" got {validation_from} and {test_from}"
             )
@@ -66,6 +70,7 @@ class GriddedData(lightning.LightningDataModule):
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
+        self.guess_reach = guess_reach
         self._store: FieldStore | None = None
         self._domain: Domain | None = None
 
@@ -88,6 +93,7 @@ class GriddedData(lightning.LightningDataModule):
                 forcings=self.forcings,
                 start=start,
                 stop=stop,
+                guess_reach=self.guess_reach,
             )
         return self._domain
 

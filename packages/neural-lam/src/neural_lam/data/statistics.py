@@ -10,6 +10,7 @@ from typing import NamedTuple
 import xarray as xr
 from torch import Tensor
 
+from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore
 
 __all__ = ["Moments", "Statistics", "combine", "moments", "state_statistics", "write_statistics"]
@@ -60,7 +61,7 @@ def state_statistics(store: Datastore, start: int, stop: int, *, chunk: int = 64
         ValueError: The period is too short, or a feature is constant.
     """
     if stop - start < 2:
-        raise ValueError(f"statistics need at least two states, got {stop - start}")
+        raise InputError(f"statistics need at least two states, got {stop - start}")
     total = change = None
     for first in range(start, stop - 1, chunk):
         last = min(first + chunk, stop - 1)
@@ -74,7 +75,7 @@ def state_statistics(store: Datastore, start: int, stop: int, *, chunk: int = 64
     assert change is not None
     for feature, std in zip(store.features, change.std, strict=True):
         if not std > 0:
-            raise ValueError(f"{feature.name} never changes between {start} and {stop}")
+            raise InputError(f"{feature.name} never changes between {start} and {stop}")
     fields = (total.mean, total.std, change.mean, change.std)
     return Statistics(*(field.float() for field in fields))
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_lam.configuration import InputError
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.forcing import forcing, forcing_window
 
@@ -58,14 +59,14 @@ class Windows:
         stride: int = 1,
     ) -> None:
         if num_steps < 1 or stride < 1:
-            raise ValueError(f"steps and stride must be at least 1, got {num_steps} and {stride}")
+            raise InputError(f"steps and stride must be at least 1, got {num_steps} and {stride}")
         self.store, self.num_steps, self.forcings = store, num_steps, list(forcings)
-        self.analysis = torch.arange(start + 1, stop - num_steps, stride)
-        if not len(self.analysis):
-            raise ValueError(
+        if stop - start < num_steps + 2:
+            raise InputError(
                 f"{store.path}: a window takes {num_steps + 2} states,"
                 f" but the period has {stop - start}"
             )
+        self.analysis = torch.arange(start + 1, stop - num_steps, stride)
         self._latitude, self._longitude = grid_coordinates(store)
 
     def __len__(self) -> int:
