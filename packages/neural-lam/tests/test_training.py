@@ -1,5 +1,5 @@
-import itertools
 from functools import partial
+from itertools import pairwise
 
 import lightning.pytorch as lightning
 import pytest
@@ -102,7 +102,7 @@ def test_stop_and_resume_equals_no_stop(tmp_path, wave_store, step):
 
 
 def test_training_learns_to_beat_persistence(tmp_path, wave_store):
-    scores = fit(wave_store, tmp_path, epochs=8, batch_size=1, learning_rate=5e-3)["scores"]
+    scores = fit(wave_store, tmp_path, epochs=6, batch_size=1, learning_rate=5e-3)["scores"]
     source = data(wave_store)
     errors = [
         (batch.target[:, 0] - batch.initial[:, 1])[:, source.domain.interior > 0, 0]
@@ -156,7 +156,7 @@ def test_the_learning_rate_rises_and_falls():
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[12] == pytest.approx(0.5)
     assert factors[20] == pytest.approx(0.0)
-    assert all(a >= b for a, b in itertools.pairwise(factors))
+    assert all(a >= b for a, b in pairwise(factors[4:]))
 
 
 def test_the_curriculum_holds_from_its_step_on():

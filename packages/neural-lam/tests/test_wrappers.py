@@ -1,9 +1,17 @@
+import numpy as np
 import pytest
 import torch
 
+from neural_lam.baselines import fit_stencil, roll_stencil
 from neural_lam.predictors import GridNetwork
 from neural_lam.rollout import rollout
-from neural_lam.wrappers import BoundaryForced, Residual, Standardised, StepPredictor
+from neural_lam.wrappers import (
+    BoundaryForced,
+    LinearGuess,
+    Residual,
+    Standardised,
+    StepPredictor,
+)
 
 G, B, V, F = 6, 2, 3, 4
 INTERIOR = torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
@@ -101,3 +109,35 @@ def test_a_shorter_rollout_is_the_beginning_of_a_longer():
     predictor = BoundaryForced(Linear(), INTERIOR)
     long, short = (rollout(predictor, initial, forcing[:, :n], boundary[:, :n]) for n in (5, 2))
     assert torch.equal(long[:, :2], short)
+
+
+def test_a_linear_guess_is_the_stencil_of_the_baselines():
+    rng = np.random.default_rng(0)
+    anomalies = rng.standard_normal((60, V, 12, 15))
+    stencil = fit_stencil(anomalies, 3, 2, num_steps=3)
+    kernel = torch.from_numpy(stencil.weights[: V * 25].T.copy()).unflatten(1, (V, 5, 5))
+    previous = torch.from_numpy(stencil.weights[V * 25 :].T.copy())
+    mean = draw(180, V)
+    guess = LinearGuess(kernel, previous, mean, (12, 15))
+    before, now = (
+        torch.from_numpy(anomalies[t]).reshape(V, 180).T.unsqueeze(1) + mean.unsqueeze(1)
+        for t in (20, 21)
+    )
+    found = (guess(now, before) - mean.unsqueeze(1))[:, 0].T.reshape(V, 12, 15)
+    expected = roll_stencil(stencil, anomalies[20:22], anomalies[22:23])[0]
+    torch.testing.assert_close(found[:, 3:-3, 3:-3], torch.from_numpy(expected)[:, 3:-3, 3:-3])
+
+
+def test_a_network_corrects_the_first_guess(arguments):
+    guess = LinearGuess(
+        torch.eye(V, dtype=torch.float64)[:, :, None, None] * 2,
+        -torch.eye(V, dtype=torch.float64),
+        draw(G, V, seed=8),
+        (2, 3),
+    )
+    std = draw(V, seed=5).abs()
+    predictor = Residual(
+        Constant(0.5), draw(G, 2), INTERIOR, draw(V), draw(V), guess=guess, guess_std=std
+    )
+    found = predictor(*arguments, predictor.prepare())
+    torch.testing.assert_close(found, 2 * arguments[0] - arguments[1] + 0.5 * std)

@@ -224,6 +224,7 @@ class Forecaster(lightning.LightningModule):
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             betas=(0.9, 0.95),
+            fused=True,
         )
         total = self._total_steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(

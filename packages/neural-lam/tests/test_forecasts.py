@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from neural_lam.data.fields import FieldStore
+from neural_lam.forecasts import create_forecasts, finish_forecasts, partial_path, write_forecast
+
+
+@pytest.fixture
+def store(wave_store):
+    return FieldStore(wave_store, ["height"])
+
+
+def test_a_store_has_the_dimensions_of_weatherbench(tmp_path, store):
+    path, times = str(tmp_path / "forecast.zarr"), store.times[10:13]
+    create_forecasts(path, store, times, 4, {"seed": 3})
+    forecasts = torch.stack([store.states(11 + n, 15 + n) for n in range(3)])
+    for position in (2, 0, 1):
+        write_forecast(path, store, position, forecasts[position])
+    finish_forecasts(path)
+    with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data:
+        assert data["height"].dims == (
+            "time",
+            "prediction_timedelta",
+            "level",
+            "latitude",
+            "longitude",
+        )
+        assert data["height"].attrs["units"] == "m"
+        assert data.attrs["seed"] == 3
+        np.testing.assert_array_equal(data["time"], times)
+        hours = data["prediction_timedelta"].values / np.timedelta64(1, "h")
+        np.testing.assert_array_equal(hours, [6, 12, 18, 24])
+        with xr.open_zarr(store.path, consolidated=False) as truth:
+            found = data["height"].sel(time=times[1]).isel(prediction_timedelta=2)
+            valid = times[1] + np.timedelta64(18, "h")
+            np.testing.assert_array_equal(found, truth["height"].sel(time=valid))
+
+
+def test_nothing_stands_under_the_name_before_it_is_whole(tmp_path, store):
+    path = tmp_path / "forecast.zarr"
+    create_forecasts(str(path), store, store.times[:1], 2, {})
+    assert not path.exists()
+    with xr.open_zarr(partial_path(str(path)), consolidated=False) as data:
+        assert np.isnan(data["height"]).all()
+    finish_forecasts(str(path))
+    assert sorted(file.name for file in tmp_path.glob("forecast*")) == ["forecast.zarr"]
+
+
+def test_a_forecast_that_has_blown_up_is_not_written(tmp_path, store):
+    path = str(tmp_path / "forecast.zarr")
+    create_forecasts(path, store, store.times[:1], 3, {})
+    forecast = store.states(0, 3).clone()
+    forecast[1, 5, 0] = torch.inf
+    with pytest.raises(ValueError, match="forecast 0 is not finite from lead step 2 on"):
+        write_forecast(path, store, 0, forecast)
+    with xr.open_zarr(partial_path(path), consolidated=False) as data:
+        assert np.isnan(data["height"]).all()

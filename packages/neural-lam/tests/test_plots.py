@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from neural_lam.graph import rectangular_graph
+from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
+
+LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
+
+
+@pytest.fixture
+def fields():
+    rng = np.random.default_rng(0)
+    coordinates = {
+        "prediction_timedelta": LEADS,
+        "latitude": np.linspace(58, 50, 9),
+        "longitude": np.linspace(-10, 2, 13),
+    }
+    draw = lambda: xr.DataArray(rng.standard_normal((2, 9, 13)), coordinates)  # noqa: E731
+    return draw(), draw()
+
+
+def test_maps_share_their_scales_and_centre_the_error(fields):
+    figure = draw_maps(*fields, width=2, title="t", unit="m")
+    limits = [axes.collections[0].get_clim() for axes in figure.axes[:6]]
+    assert len({limits[i] for i in (0, 1, 3, 4)}) == 1
+    assert limits[2] == limits[5]
+    assert limits[2][0] == -limits[2][1]
+    # A store from north to south is drawn north up, its frame inside the map.
+    for axes in figure.axes[:6]:
+        bottom, top = axes.get_ylim()
+        assert bottom < top
+        box = axes.patches[0].get_bbox()
+        assert (round(box.xmin, 6), round(box.xmax, 6)) == (-8.5, 0.5)
+        assert (round(min(box.ymin, box.ymax), 6), round(max(box.ymin, box.ymax), 6)) == (
+            51.5,
+            56.5,
+        )
+
+
+def test_curves_show_every_forecast(tmp_path):
+    dims = ("forecast", "prediction_timedelta", "feature")
+    rmse = np.arange(1.0, 9.0).reshape(2, 2, 2)
+    variables = {"rmse": rmse, "rmse_lower": rmse - 0.5, "rmse_upper": rmse + 0.5}
+    coordinates = {"forecast": ["model", "persistence"], "prediction_timedelta": LEADS}
+    scores = xr.Dataset(
+        {name: (dims, value) for name, value in variables.items()},
+        {**coordinates, "feature": ["a_250", "b"]},
+    )
+    figure = draw_scores(scores, ["m", "K"])
+    for position, axes in enumerate(figure.axes):
+        drawn = np.stack([line.get_ydata() for line in axes.lines])
+        np.testing.assert_array_equal(drawn, rmse[:, :, position])
+        assert axes.get_ylabel() == ["RMSE (m)", "RMSE (K)"][position]
+    save_figure(figure, str(tmp_path / "scores.png"))
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_graph_is_drawn_with_all_its_edges():
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(15), indexing="ij")
+    graph = rectangular_graph(torch.stack((x, y), -1).reshape(-1, 2), (12, 15))
+    figure = draw_graph(graph)
+    drawn = [len(axes.collections[0].get_segments()) for axes in figure.axes]
+    assert drawn == [len(edges.senders) for edges in (graph.g2m, graph.m2m, graph.m2g)]
