@@ -17,19 +17,26 @@ PARTIAL = torch.tensor([[0, MASK, 1, MASK], [MASK, 1, 1, MASK]])
 AT = torch.tensor([1, 0])
 
 
+def every(rows, num_classes):
+    return torch.ones(len(rows), num_classes, dtype=torch.bool)
+
+
 def test_looking_ahead_is_the_value_after_the_class():
     reward = Reward(number_of_ones, 2.0)
     assert reward(PARTIAL).tolist() == [2.0, 4.0]
-    assert reward.look_ahead(PARTIAL, AT, 3).tolist() == [[2.0, 4.0, 2.0], [4.0, 6.0, 4.0]]
+    assert reward.look_ahead(PARTIAL, AT, every(PARTIAL, 3)).tolist() == [
+        [2.0, 4.0, 2.0],
+        [4.0, 6.0, 4.0],
+    ]
 
 
 def test_products_and_powers_act_on_logarithms():
     reward = Reward(number_of_ones)
     both = Product([reward, Tempered(reward, 0.5)])
     torch.testing.assert_close(both(PARTIAL), 1.5 * reward(PARTIAL))
-    expected = 1.5 * reward.look_ahead(PARTIAL, AT, 3)
-    torch.testing.assert_close(both.look_ahead(PARTIAL, AT, 3), expected)
-    torch.testing.assert_close(per_class(both, PARTIAL, AT, 3), expected)
+    expected = 1.5 * reward.look_ahead(PARTIAL, AT, every(PARTIAL, 3))
+    torch.testing.assert_close(both.look_ahead(PARTIAL, AT, every(PARTIAL, 3)), expected)
+    torch.testing.assert_close(per_class(both, PARTIAL, AT, every(PARTIAL, 3)), expected)
 
 
 def test_an_empty_product_is_refused():
@@ -42,7 +49,9 @@ def test_late_starts_look_ahead_as_they_value(start):
     late = LateStart(Reward(number_of_ones), start)
     rows = torch.tensor([[MASK, 1, MASK, MASK], [0, MASK, 1, MASK], [1, MASK, 1, 1]])
     at = torch.tensor([0, 1, 1])
-    torch.testing.assert_close(late.look_ahead(rows, at, 2), per_class(late, rows, at, 2))
+    torch.testing.assert_close(
+        late.look_ahead(rows, at, every(rows, 2)), per_class(late, rows, at, every(rows, 2))
+    )
     complete = torch.tensor([[1, 1, 0, 1]])
     assert late(complete).item() == 3.0
 

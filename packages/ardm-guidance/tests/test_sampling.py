@@ -7,8 +7,9 @@ import torch
 
 from ardm_guidance.checkpoints import CheckpointError
 from ardm_guidance.data import MoleculeData
+from ardm_guidance.gathering import gather_rows
 from ardm_guidance.networks import GraphTransformer
-from ardm_guidance.sampling import SamplingTrainer, WriteResults, gather_rows
+from ardm_guidance.sampling import SamplingTrainer, WriteResults
 from ardm_guidance.training import MoleculeARDM
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
@@ -57,7 +58,7 @@ def test_samples_are_the_same_on_one_device_and_on_two(checkpoint, tmp_path):
     assert [row["index"] for row in rows] == list(range(13))
     for row, other in zip(rows, others, strict=True):
         assert (row["smiles"], row["num_atoms"]) == (other["smiles"], other["num_atoms"])
-        assert row["log_prob"] == pytest.approx(other["log_prob"], abs=1e-4)
+        assert row["log_value"] == pytest.approx(other["log_value"], abs=1e-4)
     notes = json.loads(pyarrow.parquet.read_schema(one).metadata[b"ardm_guidance"])
     assert (notes["num_samples"], notes["seed"], notes["devices"]) == (13, 3, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.parquet", "two.parquet"]

@@ -185,8 +185,8 @@ def test_shown_sites_and_padding_stay_and_carry_no_weight():
         def forward(self, sites):
             return torch.zeros(len(sites)).double()
 
-        def look_ahead(self, sites, positions, num_classes):
-            return torch.zeros(len(sites), num_classes).double()
+        def look_ahead(self, sites, positions, allowed):
+            return torch.zeros(allowed.shape).double()
 
     sites, order, noise = start(40, 4, 17)
     sites = sites.clone()
@@ -205,11 +205,9 @@ def test_groups_that_die_have_a_zero_normalizer():
             done = (sites == MASK).sum(-1) < 2
             return torch.zeros(len(sites)).double().masked_fill(done, -torch.inf)
 
-        def look_ahead(self, sites, positions, num_classes):
+        def look_ahead(self, sites, positions, allowed):
             done = (sites == MASK).sum(-1) < 3
-            return (
-                torch.zeros(len(sites), num_classes).double().masked_fill(done[:, None], -torch.inf)
-            )
+            return torch.zeros(allowed.shape).double().masked_fill(done[:, None], -torch.inf)
 
     for propose in (bootstrap, fully_adapted):
         finished = run(
@@ -223,8 +221,8 @@ def test_a_potential_that_is_not_a_number_is_refused():
         def forward(self, sites):
             return torch.full((len(sites),), torch.nan).double()
 
-        def look_ahead(self, sites, positions, num_classes):
-            return torch.full((len(sites), num_classes), torch.nan).double()
+        def look_ahead(self, sites, positions, allowed):
+            return torch.full(allowed.shape, torch.nan).double()
 
     with pytest.raises(ValueError, match="gave NaN"):
         run(CONSISTENT, Broken(), *start(2, 3, 21), generator=generator(22))

@@ -21,6 +21,7 @@ train and evaluate (Lightning; any Trainer option as --trainer.<name>):
 
 own verbs:
   sample      generate molecules from a checkpoint to Parquet
+  negatives   generate what a discriminator is trained against
   evaluate    score and draw generated molecules; needs no model
 
   ardm-guidance <verb> --help           all options of a verb
@@ -29,7 +30,7 @@ own verbs:
 FILE is a path, or the name of a shipped configuration:
   {configs}
 """
-VERBS = ("fit", "validate", "test", "predict", "sample", "evaluate")
+VERBS = ("fit", "validate", "test", "predict", "sample", "negatives", "evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

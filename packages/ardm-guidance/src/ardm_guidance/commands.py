@@ -35,7 +35,7 @@ class CommandLine(LightningCLI):
         verbs = {
             verb: skipped | {"weights_only"} for verb, skipped in LightningCLI.subcommands().items()
         }
-        return {**verbs, "sample": {"model", "datamodule"}}
+        return {**verbs, "sample": {"model", "datamodule"}, "negatives": {"model", "datamodule"}}
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

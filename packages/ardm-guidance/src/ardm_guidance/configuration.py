@@ -34,7 +34,7 @@ def shipped_configs() -> dict[str, Path]:
     here = Path(__file__).parent
     # A wheel has them inside the package, a checkout beside src/.
     folders = (here / "configs", here.parents[1] / "configs")
-    return {path.name: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.name: path for folder in folders for path in sorted(folder.rglob("*.yaml"))}
 
 
 def resolve_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:

@@ -17,7 +17,7 @@ from ardm_guidance.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.molecules import MoleculeAlphabet
 from ardm_guidance.splits import Split
 
-__all__ = ["Batch", "MoleculeData", "MoleculeDataset", "write_rejected"]
+__all__ = ["Batch", "MoleculeData", "MoleculeDataset", "read_split", "write_rejected"]
 
 
 class Batch(NamedTuple):
@@ -56,6 +56,27 @@ def write_rejected(rejected: Sequence[Rejected], path: Path) -> None:
     os.replace(partial, path)
 
 
+def read_split(
+    source: str, alphabet: MoleculeAlphabet, column: str, split: Split, trainer: lightning.Trainer
+) -> tuple[Molecules, dict[str, Tensor]]:
+    """Read and split a source; rows that cannot be used are warned of and listed.
+
+    Returns:
+        The molecules, and the indices of the parts.
+    """
+    molecules = read_molecules(source, alphabet, column)
+    if molecules.rejected and trainer.is_global_zero:
+        path = Path(trainer.default_root_dir) / "rejected_rows.csv"
+        write_rejected(molecules.rejected, path)
+        row, reason = molecules.rejected[0]
+        warnings.warn(
+            f"{source}: {len(molecules.rejected)} rows not used, listed in {path};"
+            f" the first: {row.file}:{row.line}: {reason}",
+            stacklevel=2,
+        )
+    return molecules, split.indices(len(molecules.sites))
+
+
 class MoleculeData(lightning.LightningDataModule):
     """Molecules of a source in a named random split.
 
@@ -91,33 +112,16 @@ class MoleculeData(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the source with the alphabet of the model, once."""
-        if self.molecules is None:
-            alphabet: Any = self._attached().lightning_module.alphabet
-            self.read(alphabet)
-            self._report_rejected()
-
-    def _attached(self) -> lightning.Trainer:
-        if self.trainer is None:
-            raise ValueError("setup needs a trainer; call read(alphabet) instead")
-        return self.trainer
+        if self.molecules is None and self.trainer is not None:
+            alphabet: Any = self.trainer.lightning_module.alphabet
+            self.molecules, self.parts = read_split(
+                self.source, alphabet, self.column, self.split, self.trainer
+            )
 
     def read(self, alphabet: MoleculeAlphabet) -> None:
-        """Read and split the source."""
+        """Read and split the source without a trainer."""
         self.molecules = read_molecules(self.source, alphabet, self.column)
         self.parts = self.split.indices(len(self.molecules.sites))
-
-    def _report_rejected(self) -> None:
-        rejected = self.molecules.rejected if self.molecules else []
-        trainer = self._attached()
-        if rejected and trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / "rejected_rows.csv"
-            write_rejected(rejected, path)
-            row, reason = rejected[0]
-            warnings.warn(
-                f"{self.source}: {len(rejected)} rows not used, listed in {path};"
-                f" the first: {row.file}:{row.line}: {reason}",
-                stacklevel=2,
-            )
 
     def part(self, name: str) -> MoleculeDataset:
         """The part ``train``, ``val`` or ``test``."""

@@ -77,7 +77,7 @@ def fully_adapted(
         log_value: Not needed.
     """
     log_probs = base.log_probs_at(sites, at)[:, 0]
-    log_values = potential.look_ahead(sites, at[:, 0], log_probs.shape[-1])
+    log_values = potential.look_ahead(sites, at[:, 0], log_probs > -torch.inf)
     return Proposal(*_tilt(log_probs, log_values), log_values)
 
 
@@ -110,13 +110,14 @@ class Guided:
         """
         log_probs = self.base.log_probs_at(sites, positions)
         tilted = [
-            _tilt(log_probs[:, p], self._values(sites, positions[:, p], log_probs.shape[-1]))[0]
-            for p in range(positions.shape[-1])
+            self._tilted(sites, *columns)
+            for columns in zip(positions.unbind(1), log_probs.unbind(1), strict=True)
         ]
         return torch.stack(tilted, 1)
 
-    def _values(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
-        return self.potential.look_ahead(sites, positions, num_classes)
+    def _tilted(self, sites: Tensor, positions: Tensor, log_probs: Tensor) -> Tensor:
+        values = self.potential.look_ahead(sites, positions, log_probs > -torch.inf)
+        return _tilt(log_probs, values)[0]
 
 
 class Best(NamedTuple):

@@ -26,7 +26,7 @@ from torch.nn import functional
 from ardm_guidance.constraints import closure
 from ardm_guidance.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
 
-__all__ = ["GraphTransformer", "node_features", "pair_features"]
+__all__ = ["GraphTransformer", "node_features", "pair_features", "widen"]
 
 _WALKS = 4
 
@@ -49,6 +49,16 @@ def pair_features(sites: Tensor) -> Tensor:
         features.append(walks[..., i, j].log1p())
     features.append(closure(bonded)[..., i, j].to(step.dtype))
     return torch.stack(features, -1)
+
+
+def widen(nodes: Tensor, edges: Tensor) -> Tensor:
+    """Values of node and edge classes as one table of sites, ``(B, D, K)``, filled by ``-inf``."""
+    num_classes = max(nodes.shape[-1], edges.shape[-1])
+    parts = [
+        functional.pad(values, (0, num_classes - values.shape[-1]), value=-torch.inf)
+        for values in (nodes, edges)
+    ]
+    return torch.cat(parts, 1)
 
 
 class _Layer(nn.Module):
@@ -135,7 +145,8 @@ class GraphTransformer(nn.Module):
         super().__init__()
         if width % num_heads:
             raise ValueError(f"num_heads must divide width, got {num_heads} and {width}")
-        self.num_classes = max(num_node_classes, num_edge_classes)
+        self.num_node_classes, self.num_edge_classes = num_node_classes, num_edge_classes
+        self.width, self.pair_width, self.num_heads = width, pair_width, num_heads
         self.node = nn.Embedding(num_node_classes + 2, width)
         self.size = nn.Embedding(max_nodes + 1, width)
         self.node_counts = nn.Linear(3, width, bias=False)
@@ -153,19 +164,21 @@ class GraphTransformer(nn.Module):
         Arguments:
             sites: Partial graphs, ``(B, D)``.
         """
+        h, e = self.states(sites)
+        return widen(self.node_logits(h), self.edge_logits(e))
+
+    def states(self, sites: Tensor) -> tuple[Tensor, Tensor]:
+        """Last states of the nodes and of the pairs, ``(B, n, width)``, ``(B, E, pair_width)``."""
         h, e, present = self._embed(sites)
         for layer in self.layers:
             h, e = layer(h, e, present)
-        logits = [self._widen(self.node_logits(h)), self._widen(self.edge_logits(e))]
-        return torch.cat(logits, 1)
+        return h, e
 
     def _embed(self, sites: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n = node_count(sites.shape[-1])
         nodes, edges = sites[:, :n], sites[:, n:]
-        counts = node_features(sites)
+        counts = node_features(sites).to(self.node_counts.weight.dtype)
+        walks = pair_features(sites).to(counts.dtype)
         h = self.node(nodes - PAD) + self.size(sizes(sites))[:, None] + self.node_counts(counts)
-        e = self.pair(edges - PAD) + self.pair_counts(pair_features(sites))
+        e = self.pair(edges - PAD) + self.pair_counts(walks)
         return h, e, nodes != PAD
-
-    def _widen(self, logits: Tensor) -> Tensor:
-        return functional.pad(logits, (0, self.num_classes - logits.shape[-1]), value=-torch.inf)

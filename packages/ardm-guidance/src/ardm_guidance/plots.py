@@ -22,9 +22,10 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor, rdMolDescriptors
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from ardm_guidance.calibration import Reliability
 from ardm_guidance.evaluation import Checked
 
-__all__ = ["molecule_grid", "property_histograms"]
+__all__ = ["molecule_grid", "property_histograms", "reliability_plot"]
 
 _PANEL = (400, 300)
 _INK, _GREY, _WARN = "#1f2933", "#6b7785", "#c0392b"
@@ -156,3 +157,21 @@ def _bins(values: np.ndarray) -> np.ndarray:
         return np.arange(values.min(), values.max() + 2) - 0.5
     low, high = np.quantile(values, [0.001, 0.999])
     return np.linspace(low, high, 31)
+
+
+def reliability_plot(bins: Reliability, path: Path, *, count: int) -> None:
+    """Draw predicted against observed shares of real objects.
+
+    Arguments:
+        bins: What to draw.
+        path: PNG to write.
+        count: Number of objects, for the caption.
+    """
+    figure, axis = pyplot.subplots(figsize=(4.2, 4.2), layout="constrained")
+    axis.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axis.plot(bins.predicted, bins.observed, color="#0b6e99", marker="o", linewidth=1.8)
+    axis.set(xlabel="predicted probability of being real", ylabel="observed share of real ones")
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.set_title(f"calibration error {bins.error:.3f} (n = {count})", fontsize=10, color=_INK)
+    axis.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)

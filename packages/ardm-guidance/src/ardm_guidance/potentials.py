@@ -30,27 +30,29 @@ class Potential(nn.Module, ABC):
         r""":math:`\log W` of partial objects ``(B, D)``, ``(B,)``."""
 
     @abstractmethod
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         r""":math:`\log W` after each class at one position.
 
         Arguments:
             sites: Partial objects, ``(B, D)``.
             positions: Site to be generated, ``(B,)``.
-            num_classes: :math:`K`.
+            allowed: Classes that the model allows there, ``(B, K)``; others are not asked.
 
         Returns:
-            ``(B, K)``; meaningless at sites that are shown or padding.
+            ``(B, K)``, ``-inf`` at classes that are not allowed.
         """
 
 
-def per_class(potential: Potential, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+def per_class(potential: Potential, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
     """Look ahead by evaluating the potential once for each class, ``(B, K)``."""
+    num_classes = allowed.shape[-1]
     candidates = sites[:, None].repeat(1, num_classes, 1)
     index = positions[:, None, None].expand(-1, num_classes, 1)
-    classes = torch.arange(num_classes, device=sites.device).expand(len(sites), -1)
+    # A class that is not allowed may not exist at the site: the first one stands in for it.
+    classes = torch.arange(num_classes, device=sites.device) * allowed
     candidates = candidates.scatter(-1, index, classes[..., None])
     value: Tensor = potential(candidates.flatten(0, 1))
-    return value.view(len(sites), num_classes)
+    return value.view(allowed.shape).masked_fill(~allowed, -torch.inf)
 
 
 class Reward(Potential):
@@ -70,9 +72,9 @@ class Reward(Potential):
         r""":math:`\lambda\, r`."""
         return self.strength * self.reward(sites)
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """One evaluation for each class."""
-        return per_class(self, sites, positions, num_classes)
+        return per_class(self, sites, positions, allowed)
 
 
 class Hard(Potential):
@@ -103,10 +105,10 @@ class Hard(Potential):
         fine = torch.where(sites == MASK, own.any(-1), shown | (sites < 0)).all(-1)
         return torch.zeros(fine.shape, device=sites.device).masked_fill(~fine, -torch.inf)
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """The constraint at the position."""
-        allowed: Tensor = self.constraint(sites, positions[:, None])[:, 0, :num_classes]
-        return torch.zeros(allowed.shape, device=sites.device).masked_fill(~allowed, -torch.inf)
+        fine = allowed & self.constraint(sites, positions[:, None])[:, 0]
+        return torch.zeros(fine.shape, device=sites.device).masked_fill(~fine, -torch.inf)
 
 
 def _hide_each(sites: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,9 +136,9 @@ class Tempered(Potential):
         value: Tensor = self.potential(sites)
         return self.power * value
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """As the potential does."""
-        return self.power * self.potential.look_ahead(sites, positions, num_classes)
+        return self.power * self.potential.look_ahead(sites, positions, allowed)
 
 
 class LateStart(Potential):
@@ -155,10 +157,10 @@ class LateStart(Potential):
         r""":math:`\log W`, or zero; complete objects always count."""
         return torch.where(self._counts(sites, 0), self.potential(sites), 0.0)
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """As the potential does."""
-        values = self.potential.look_ahead(sites, positions, num_classes)
-        return torch.where(self._counts(sites, 1)[:, None], values, 0.0)
+        values = self.potential.look_ahead(sites, positions, allowed)
+        return torch.where(self._counts(sites, 1)[:, None] | ~allowed, values, 0.0)
 
     def _counts(self, sites: Tensor, more: int) -> Tensor:
         hidden = (sites == MASK).sum(-1)
@@ -182,7 +184,7 @@ class Product(Potential):
         """Sum of the logarithms."""
         return torch.stack([potential(sites) for potential in self.potentials]).sum(0)
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """Sum of what each sees."""
-        values = [one.look_ahead(sites, positions, num_classes) for one in self.potentials]
+        values = [one.look_ahead(sites, positions, allowed) for one in self.potentials]
         return torch.stack(values).sum(0)

@@ -3,25 +3,33 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import pyarrow
 import pyarrow.parquet
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ardm_guidance import __version__
+from ardm_guidance.ardm import sample
 from ardm_guidance.checkpoints import CheckpointError, read_checkpoint
+from ardm_guidance.discriminator_training import load_discriminator
+from ardm_guidance.gathering import Row, gather_rows
 from ardm_guidance.graphs import sizes
+from ardm_guidance.guidance import Guided, Proposing, best_of, bootstrap, fully_adapted
 from ardm_guidance.loading import EvaluationLoader
+from ardm_guidance.potentials import Potential
+from ardm_guidance.randomness import keyed_generator, keyed_uniform
+from ardm_guidance.smc import run, select
 from ardm_guidance.training import MoleculeARDM
 
-__all__ = ["SamplingTrainer", "WriteResults", "gather_rows", "write_parquet"]
+__all__ = ["SamplingTrainer", "WriteResults", "drawing", "write_parquet"]
 
-Row = dict[str, Any]
+# Counters of keyed noise beside those of training.
+_ANCESTORS, _SELECTION = -3, -4
 
 
 def write_parquet(rows: list[Row], path: Path, notes: dict[str, Any]) -> None:
@@ -32,15 +40,6 @@ def write_parquet(rows: list[Row], path: Path, notes: dict[str, Any]) -> None:
     partial = path.with_name(path.name + ".part")
     pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), partial)
     os.replace(partial, path)
-
-
-def gather_rows(rows: list[Row]) -> list[Row]:
-    """Rows of all ranks in the order of their index, on every rank."""
-    parts = [rows]
-    if dist.is_available() and dist.is_initialized():
-        parts = [rows] * dist.get_world_size()
-        dist.all_gather_object(parts, rows)
-    return sorted((row for part in parts for row in part), key=lambda row: row["index"])
 
 
 class _Numbers:
@@ -56,12 +55,87 @@ class _Numbers:
         return index
 
 
+class Drawn(NamedTuple):
+    """Finished molecules, ``(B, D)``, with one log-weight or log-probability each, ``(B,)``."""
+
+    sites: Tensor
+    log_value: Tensor
+
+
+Drawing = Callable[[MoleculeARDM, Tensor, int], Drawn]
+
+
+def plain(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
+    """Molecules of the model alone, with their log-probability given size and order."""
+    return Drawn(*model.draw(index, seed))
+
+
+def guided_alone(potential: Potential) -> Drawing:
+    """ARDG: the guided conditionals without correction, with their log-probability."""
+
+    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
+        return Drawn(*sample(Guided(model.ardm(), potential), *model.start(index, seed)))
+
+    return draw
+
+
+def best_of_group(potential: Potential, num_particles: int) -> Drawing:
+    """The best of N molecules of the model, with its potential."""
+
+    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
+        return Drawn(*best_of(model.ardm(), potential, *_groups(model, index, seed, num_particles)))
+
+    return draw
+
+
+def corrected(potential: Potential, num_particles: int, propose: Proposing) -> Drawing:
+    """One of N particles of sequential Monte Carlo, with its group's estimate of log Z.
+
+    Sizes and orders are of each particle.  The ancestors of a group depend on the batch that
+    it is drawn in, and so on batch size and devices.
+    """
+
+    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
+        generator = keyed_generator(seed, _ANCESTORS, int(index[0]), device=index.device)
+        groups = _groups(model, index, seed, num_particles)
+        finished = run(model.ardm(), potential, *groups, propose=propose, generator=generator)
+        noise = keyed_uniform(seed, _SELECTION, index, dtype=torch.float64)
+        return Drawn(select(finished, noise), finished.log_normalizer)
+
+    return draw
+
+
+def _groups(model: MoleculeARDM, index: Tensor, seed: int, num_particles: int) -> list[Tensor]:
+    numbers = index[:, None] * num_particles + torch.arange(num_particles, device=index.device)
+    start = model.start(numbers.flatten(), seed)
+    return [values.view(*numbers.shape, -1) for values in start]
+
+
+def drawing(method: str, potential: Potential, num_particles: int) -> Drawing:
+    """The way to draw that a name stands for.
+
+    Raises:
+        ValueError: There is no such way.
+    """
+    ways = {
+        "ardg": lambda: guided_alone(potential),
+        "bsdg": lambda: corrected(potential, num_particles, bootstrap),
+        "fadg": lambda: corrected(potential, num_particles, fully_adapted),
+        "best": lambda: best_of_group(potential, num_particles),
+    }
+    if method not in ways:
+        raise ValueError(f"method must be one of {', '.join(ways)}, got {method!r}")
+    if num_particles < 1:
+        raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+    return ways[method]()
+
+
 class _Sampler(lightning.LightningModule):
     """Draws from a model, a batch of sample numbers at a time."""
 
-    def __init__(self, model: MoleculeARDM, num_samples: int, seed: int, output: Path) -> None:
+    def __init__(self, model: MoleculeARDM, draw: Drawing, seed: int, output: Path) -> None:
         super().__init__()
-        self.model, self.num_samples = model, num_samples
+        self.model, self.draw = model, draw
         self.draw_seed, self.output = seed, output
         self.rows: list[Row] = []
 
@@ -71,25 +145,23 @@ class _Sampler(lightning.LightningModule):
 
     def predict_step(self, index: Tensor, batch_idx: int) -> None:
         """Draw and keep one batch."""
-        sites, log_prob = self.model.draw(index, self.draw_seed)
+        sites, log_value = self.draw(self.model, index, self.draw_seed)
         for number, graph, value in zip(
-            index.tolist(), sites.cpu(), log_prob.tolist(), strict=True
+            index.tolist(), sites.cpu(), log_value.tolist(), strict=True
         ):
-            smiles = self.model.alphabet.smiles(graph)
-            atoms = int(sizes(graph))
-            self.rows.append(
-                {"index": number, "smiles": smiles, "log_prob": value, "num_atoms": atoms}
-            )
+            row = {"index": number, "smiles": self.model.alphabet.smiles(graph)}
+            row |= {"log_value": value, "num_atoms": int(sizes(graph)), "sites": graph.tolist()}
+            self.rows.append(row)
 
     def on_predict_end(self) -> None:
         """Write the samples of all ranks."""
         rows = gather_rows(self.rows)
         if self.trainer.is_global_zero:
-            write_parquet(rows, self.output, self._notes())
+            write_parquet(rows, self.output, self._notes(len(rows)))
 
-    def _notes(self) -> dict[str, Any]:
+    def _notes(self, num_samples: int) -> dict[str, Any]:
         return {
-            "num_samples": self.num_samples,
+            "num_samples": num_samples,
             "seed": self.draw_seed,
             "seconds": time.perf_counter() - self.start,
             "devices": self.trainer.world_size,
@@ -120,12 +192,17 @@ class SamplingTrainer(lightning.Trainer):
         batch_size: int = 250,
         seed: int = 0,
         output: str | None = None,
+        guide: str | None = None,
+        method: str = "fadg",
+        num_particles: int = 10,
     ) -> None:
         """Generate molecules and write them as Parquet.
 
         The columns are ``index``, ``smiles`` (canonical; of the unchecked structure where
-        RDKit finds it invalid), ``log_prob`` (nats, given size and order) and ``num_atoms``.
-        Each sample depends on the seed and its index alone, not on batches or devices.
+        RDKit finds it invalid), ``log_value`` (nats: the log-probability given size and
+        order; of bsdg and fadg the estimate of log Z of the group, of best the potential),
+        ``num_atoms`` and ``sites``. Without sequential Monte Carlo each sample depends
+        on the seed and its index alone, not on batches or devices.
 
         Arguments:
             model: The model.
@@ -135,6 +212,9 @@ class SamplingTrainer(lightning.Trainer):
             batch_size: Molecules at once on each device.
             seed: Seed of the samples.
             output: Parquet file to write; by default ``samples.parquet`` in the run's folder.
+            guide: Checkpoint of a discriminator.
+            method: With a guide, ``ardg``, ``bsdg``, ``fadg`` or ``best`` (of N).
+            num_particles: N of bsdg, fadg and best.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -143,7 +223,30 @@ class SamplingTrainer(lightning.Trainer):
         _restore(model, Path(ckpt_path))
         path = Path(output) if output else Path(self.default_root_dir) / "samples.parquet"
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
-        self.predict(_Sampler(model, num_samples, seed, path), loader)
+        draw = drawing(method, load_discriminator(guide), num_particles) if guide else plain
+        self.predict(_Sampler(model, draw, seed, path), loader)
+
+    def negatives(
+        self,
+        model: MoleculeARDM,
+        datamodule: lightning.LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        num_samples: int = 10_000,
+        batch_size: int = 500,
+        seed: int = 1,
+    ) -> None:
+        """Generate what a discriminator is trained against: ``negatives.parquet``.
+
+        Arguments:
+            model: The model.
+            datamodule: Not used.
+            ckpt_path: Checkpoint with the weights.
+            num_samples: How many; as many as there are real molecules is enough.
+            batch_size: Molecules at once on each device.
+            seed: Seed of the samples; another than that of the samples to be judged.
+        """
+        path = str(Path(self.default_root_dir) / "negatives.parquet")
+        self.sample(model, datamodule, ckpt_path, num_samples, batch_size, seed, path)
 
 
 class WriteResults(lightning.Callback):

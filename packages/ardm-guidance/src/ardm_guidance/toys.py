@@ -120,9 +120,9 @@ class MarginalRatio(Potential):
         """The log-ratio."""
         return _entries(self.table, sites)
 
-    def look_ahead(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
+    def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """One look for each class."""
-        return per_class(self, sites, positions, num_classes)
+        return per_class(self, sites, positions, allowed)
 
 
 def law(base: Conditionals, dimension: int, num_classes: int) -> Tensor:

@@ -13,7 +13,7 @@ to connectivity as well, which can only raise the bound of a connected molecule.
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import torch
@@ -28,10 +28,18 @@ from ardm_guidance.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
 from ardm_guidance.orders import by_keys
 from ardm_guidance.randomness import keyed_uniform
 
-__all__ = ["MoleculeARDM"]
+__all__ = ["MoleculeARDM", "Start"]
 
 # Counters of keyed noise that no optimisation step reaches.
 _EVALUATION, _SAMPLING = -1, -2
+
+
+class Start(NamedTuple):
+    """Empty molecules with all that their generation draws, each ``(B, D)``."""
+
+    sites: Tensor
+    order: Tensor
+    noise: Tensor
 
 
 class MoleculeARDM(lightning.LightningModule):
@@ -164,8 +172,8 @@ class MoleculeARDM(lightning.LightningModule):
         """Row and bound of each molecule."""
         return batch.rows, self.log_prob_bounds(batch, look_ahead=True)
 
-    def draw(self, index: Tensor, seed: int) -> Samples:
-        """Generate molecules; each depends on the seed and its own index alone.
+    def start(self, index: Tensor, seed: int) -> Start:
+        """Sizes, orders and noise of samples; each depends on the seed and its index alone.
 
         Arguments:
             index: Numbers of the samples, ``(B,)``.
@@ -177,7 +185,11 @@ class MoleculeARDM(lightning.LightningModule):
         num_nodes = (shares <= noise[:, :1] * shares[-1]).sum(-1)
         sites = masked_graphs(num_nodes, self.alphabet.max_atoms)
         order = by_keys(sites, noise[:, 1 : num_sites + 1])
-        return sample(self.ardm(), sites, order, noise[:, num_sites + 1 :])
+        return Start(sites, order, noise[:, num_sites + 1 :])
+
+    def draw(self, index: Tensor, seed: int) -> Samples:
+        """Generate the molecules of :meth:`start`."""
+        return sample(self.ardm(), *self.start(index, seed))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the checkpoint readable without executing anything."""

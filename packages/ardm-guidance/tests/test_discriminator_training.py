@@ -1,0 +1,156 @@
+import json
+
+import lightning.pytorch as lightning
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+
+from ardm_guidance.__main__ import main
+from ardm_guidance.checkpoints import CheckpointError
+from ardm_guidance.configuration import InputError, shipped_configs
+from ardm_guidance.discriminator_training import (
+    DiscriminatorData,
+    JudgedDataset,
+    MoleculeDiscriminator,
+    load_discriminator,
+    read_generated,
+)
+from ardm_guidance.networks import GraphTransformer
+from ardm_guidance.sampling import SamplingTrainer, drawing
+from ardm_guidance.training import MoleculeARDM
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
+
+
+def network():
+    torch.manual_seed(0)
+    return GraphTransformer(8, 4, 9, width=8, pair_width=8, num_layers=1, num_heads=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A generator, its negatives, and real molecules."""
+    path = tmp_path_factory.mktemp("run")
+    model = MoleculeARDM(network())
+    model.size_counts[:] = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0, 0, 0])
+    torch.save({"state_dict": model.state_dict()}, path / "generator.ckpt")
+    settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": path}
+    trainer = SamplingTrainer(accelerator="cpu", **settings)
+    trainer.negatives(model, ckpt_path=str(path / "generator.ckpt"), num_samples=40)
+    (path / "real.smi").write_text("\n".join(["CCOCC", "CC(C)=O", "C1CCC1C", "NCC#N"] * 10) + "\n")
+    return path
+
+
+def fit(folder, path, devices=1, batch_size=8, ckpt_path=None, **options):
+    torch.set_num_threads(1)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_fork" if devices > 1 else "auto",
+        max_epochs=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=path,
+        **options,
+    )
+    model = MoleculeDiscriminator(network(), str(folder / "generator.ckpt"))
+    data = DiscriminatorData(
+        str(folder / "negatives.parquet"), str(folder / "real.smi"), batch_size=batch_size, val=0.2
+    )
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
+    return trainer, model, data
+
+
+def last(path):
+    return torch.load(next(path.rglob("*.ckpt")), weights_only=True)["state_dict"]
+
+
+def test_one_device_with_eight_equals_two_with_four(folder, tmp_path):
+    fit(folder, tmp_path / "one")
+    fit(folder, tmp_path / "two", devices=2, batch_size=4)
+    torch.testing.assert_close(last(tmp_path / "two"), last(tmp_path / "one"), rtol=0, atol=1e-5)
+
+
+def test_the_trunk_starts_from_the_average_of_the_generator(folder):
+    generator = torch.load(folder / "generator.ckpt")["state_dict"]
+    model = MoleculeDiscriminator(network().requires_grad_(True), str(folder / "generator.ckpt"))
+    for name, value in model.discriminator.trunk.state_dict().items():
+        assert torch.equal(value, generator[f"average.{name}"])
+
+
+def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
+    trainer, model, data = fit(folder, tmp_path)
+    trainer.test(model, data, verbose=False)
+    assert (tmp_path / "reliability.png").stat().st_size > 0
+    assert 0 <= float(trainer.callback_metrics["test/calibration_error"]) <= 1
+    path = next(tmp_path.rglob("*.ckpt"))
+    loaded = load_discriminator(str(path))
+    sites = torch.stack([torch.tensor(row) for row in negatives(folder)[:3]])
+    torch.testing.assert_close(loaded(sites), model.eval().discriminator(sites).detach())
+    generator = MoleculeARDM(network())
+    settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    for method in ("ardg", "bsdg", "fadg", "best"):
+        SamplingTrainer(accelerator="cpu", **settings).sample(
+            generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=4, batch_size=3,
+            output=str(tmp_path / "guided.parquet"), guide=str(path), method=method,
+            num_particles=3,
+        )  # fmt: skip
+        rows = pyarrow.parquet.read_table(tmp_path / "guided.parquet").to_pylist()
+        assert [row["index"] for row in rows] == list(range(4))
+        assert all(5 <= row["num_atoms"] <= 6 for row in rows)
+
+
+def negatives(folder):
+    return pyarrow.parquet.read_table(folder / "negatives.parquet")["sites"].to_pylist()
+
+
+def test_one_particle_is_ancestral_sampling_bit_for_bit(folder, tmp_path):
+    _, model, _ = fit(folder, tmp_path)
+    potential = model.eval().discriminator
+    with torch.no_grad():
+        potential.value.weight.normal_()
+        potential.node_ahead.weight.normal_()
+        generator = MoleculeARDM(network())
+        generator.size_counts[6] += 1
+        index = torch.arange(5)
+        plain = generator.draw(index, 3).sites
+        alone = drawing("ardg", potential, 1)(generator, index, 3).sites
+        assert torch.equal(drawing("bsdg", potential, 1)(generator, index, 3).sites, plain)
+        assert torch.equal(drawing("fadg", potential, 1)(generator, index, 3).sites, alone)
+        assert not torch.equal(alone, plain)
+
+
+def test_the_shipped_configuration_trains(folder, tmp_path):
+    content = yaml.safe_load(shipped_configs()["qm9-discriminator.yaml"].read_text())
+    model, data = content["model"]["init_args"], content["data"]["init_args"]
+    model["generator"] = str(folder / "generator.ckpt")
+    model["network"]["init_args"] |= {
+        "width": 8, "pair_width": 8, "num_layers": 1, "num_heads": 2,
+    }  # fmt: skip
+    data |= {"negatives": str(folder / "negatives.parquet"), "batch_size": 4}
+    content["trainer"] |= {"fast_dev_run": 2, "default_root_dir": str(tmp_path)}
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(content))
+    assert main(["fit", "--config", str(path)]) == 0
+
+
+def test_labels_alternate_and_sets_are_balanced():
+    data = JudgedDataset(torch.zeros(5, 6).long(), torch.ones(3, 6).long())
+    batch = data[torch.arange(6)]
+    assert len(data) == 6
+    assert torch.equal(batch.real, 1 - batch.sites[:, 0])
+
+
+def test_bad_input_is_one_line(folder, tmp_path):
+    with pytest.raises(InputError, match="the verb negatives writes it"):
+        read_generated("nowhere.parquet", 45)
+    with pytest.raises(InputError, match="expected 10 sites a row, got"):
+        read_generated(str(folder / "negatives.parquet"), 10)
+    with pytest.raises(CheckpointError, match="not a checkpoint of a discriminator"):
+        load_discriminator(str(folder / "generator.ckpt"))
+    with pytest.raises(ValueError, match="one of ardg, bsdg, fadg, best, got 'fdag'"):
+        drawing("fdag", None, 1)
