@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "CheckpointError": "checkpoints",
     "Connectivity": "constraints",
+    "Discriminator": "discriminator",
     "Guided": "guidance",
     "GraphTransformer": "networks",
     "MoleculeARDM": "training",
@@ -41,6 +42,7 @@ _MODULES = {
     "potentials",
     "randomness",
     "resampling",
+    "schedules",
     "smc",
     "splits",
     "toys",
