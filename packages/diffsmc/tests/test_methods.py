@@ -70,6 +70,14 @@ def test_evaluations_are_counted(name, regression, generator):
     assert counted.count == pytest.approx(result.num_evaluations, rel=0.05 if laplace else 1e-9)
 
 
+def test_intervals_cover_the_truth(regression, generator):
+    """200 runs of eight islands: between 90 and 98 % of 95 % intervals hold log Z."""
+    result = METHODS["tempered"].run(regression, 1600, 64, generator=generator)
+    runs = [evidence(row) for row in result.log_normalizers.reshape(200, 8)]
+    covered = sum(one.lower <= regression.log_normalizer <= one.upper for one in runs)
+    assert 180 <= covered <= 196
+
+
 def test_an_adapted_run_does_not_claim_to_be_unbiased(regression, generator):
     assert not Tempering(adapt_islands=None).run(regression, 2, 50, generator=generator).unbiased
 

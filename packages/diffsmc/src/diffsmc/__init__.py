@@ -43,6 +43,7 @@ _MODULES = {
     "reference",
     "resampling",
     "results",
+    "resume",
     "schedules",
     "smc",
     "targets",

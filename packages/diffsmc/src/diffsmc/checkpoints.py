@@ -17,7 +17,7 @@ from torch import nn
 
 from diffsmc.configuration import InputError
 
-__all__ = ["CheckpointError", "export_safetensors", "keep_plain", "read_checkpoint"]
+__all__ = ["CheckpointError", "export_safetensors", "keep_plain", "read_checkpoint", "read_plain"]
 
 
 class CheckpointError(InputError):
@@ -34,7 +34,19 @@ class CheckpointError(InputError):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in it is executed.
+    """Read a training checkpoint onto the CPU; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is missing, empty, damaged, or no training checkpoint.
+    """
+    content = read_plain(path)
+    if "state_dict" not in content:
+        raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
+    return content
+
+
+def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of tensors and plain data onto the CPU; nothing in it is executed.
 
     Raises:
         CheckpointError: The file is missing, empty, damaged, or holds more than data.
@@ -56,8 +68,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(path, f"empty or damaged ({reason})") from None
     if damaged is not None:
         raise CheckpointError(path, f"damaged: wrong checksum in {damaged}")
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
+    if not isinstance(content, dict):
+        raise CheckpointError(path, f"expected a mapping, got {type(content).__name__}")
     return content
 
 

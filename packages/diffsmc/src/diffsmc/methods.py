@@ -7,7 +7,7 @@ twice: once to adapt, and once more with fresh draws and all of that frozen, so 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from .moves import MassEstimator, dense_mass
 from .potentials import MonteCarloPotential, Potential
 from .reference import GaussianReference, Whitened, fit_gaussian, isotropic, laplace
 from .resampling import Resampling, systematic
+from .resume import RunStore, SavedPass
 from .schedules import cosine_variances
 from .smc import (
     AdaptiveSchedule,
@@ -33,7 +34,8 @@ from .smc import (
     State,
     StepInfo,
     freeze,
-    smc,
+    start,
+    step,
     total_log_normalizer,
 )
 from .targets import Target
@@ -42,6 +44,7 @@ from .tempering import TemperedPath
 __all__ = [
     "Diffusion",
     "Method",
+    "Monitor",
     "ReferenceMixture",
     "Report",
     "Result",
@@ -50,6 +53,37 @@ __all__ = [
 ]
 
 Report = Callable[[str, State, StepInfo], None]
+
+
+def _quiet(name: str, state: State, info: StepInfo) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Who is told of each step, and where the run is kept.
+
+    Arguments:
+        report: Called with the name of the pass, the state and what the step did.
+        store: Keeps passes, so that a killed run can be resumed.
+        prefix: Put before the names of passes.
+    """
+
+    report: Report = _quiet
+    store: RunStore | None = None
+    prefix: str = ""
+
+    def resume(self, name: str, generator: torch.Generator) -> SavedPass | None:
+        """Give what the store has of a pass."""
+        return self.store.restore(self.prefix + name, generator) if self.store else None
+
+    def record(
+        self, name: str, state: State, history: list[StepInfo], generator: torch.Generator
+    ) -> None:
+        """Tell of the last step, and keep the pass."""
+        self.report(self.prefix + name, state, history[-1])
+        if self.store:
+            self.store.save(self.prefix + name, state, history, generator)
 
 
 class Result(NamedTuple):
@@ -82,7 +116,7 @@ class Method(ABC):
         num_particles: int,
         *,
         generator: torch.Generator,
-        report: Report | None = None,
+        monitor: Monitor = Monitor(),
     ) -> Result:
         """Sample a target with independent islands.
 
@@ -91,19 +125,8 @@ class Method(ABC):
             num_islands: Number of independent runs, at least 2 for an interval.
             num_particles: Particles of each.
             generator: Source of all draws.
-            report: Called after each step with the name of the pass.
+            monitor: Told of each step; may hold a store from which the run is resumed.
         """
-
-
-class Pass(NamedTuple):
-    """Last state and history of one pass."""
-
-    state: State
-    history: list[StepInfo]
-
-
-def _quiet(name: str, state: State, info: StepInfo) -> None:
-    """Report nothing."""
 
 
 def run_pass(
@@ -116,17 +139,19 @@ def run_pass(
     *,
     plan: Plan | None = None,
     generator: torch.Generator,
-    report: Report | None = None,
-) -> Pass:
+    monitor: Monitor = Monitor(),
+) -> SavedPass:
     """Run along a path and keep the history."""
-    report = _quiet if report is None else report
-    history: list[StepInfo] = []
-    for state, info in smc(
-        path, schedule, settings, num_islands, num_particles, plan=plan, generator=generator
-    ):
+    saved = monitor.resume(name, generator)
+    if saved is None:
+        first = start(path, settings, num_islands, num_particles, generator=generator)
+        saved = SavedPass(first, [])
+    state, history = saved
+    while state.level < 1:
+        state, info = step(state, path, schedule, settings, plan, generator=generator)
         history.append(info)
-        report(name, state, info)
-    return Pass(state, history)
+        monitor.record(name, state, history, generator)
+    return SavedPass(state, history)
 
 
 def _passes(
@@ -139,11 +164,11 @@ def _passes(
     adapt_islands: int | None,
     num_strata: int = 1,
     generator: torch.Generator,
-    report: Report | None,
-) -> list[Pass]:
+    monitor: Monitor,
+) -> list[SavedPass]:
     """Run; or adapt with a few islands, freeze and run with all."""
 
-    def run(name: str, islands: int, plan: Plan | None) -> Pass:
+    def run(name: str, islands: int, plan: Plan | None) -> SavedPass:
         return run_pass(
             name,
             path,
@@ -153,7 +178,7 @@ def _passes(
             num_particles,
             plan=plan,
             generator=generator,
-            report=report,
+            monitor=monitor,
         )
 
     if adapt_islands is None:
@@ -162,21 +187,23 @@ def _passes(
     return [adapted, run("run", num_islands * num_strata, freeze(adapted.history, num_strata))]
 
 
-def _count(passes: list[Pass], settings: Settings, advance: int, each: int) -> int:
+def _count(passes: list[SavedPass], settings: Settings, advance: int, each: int) -> int:
     """Count evaluations: at the start, ``advance`` a step, and those of the moves.
 
     An evaluation takes ``each`` target evaluations, but one at the last level.
     """
     moves = settings.num_moves * settings.move.num_evaluations
 
-    def count(one: Pass) -> int:
+    def count(one: SavedPass) -> int:
         steps = (len(one.history) - 1) * each + 1
         return one.state.log_weights.numel() * (1 - advance + steps * (advance + moves))
 
     return sum(map(count, passes))
 
 
-def _result(passes: list[Pass], particles: Tensor, unbiased: bool, num_evaluations: int) -> Result:
+def _result(
+    passes: list[SavedPass], particles: Tensor, unbiased: bool, num_evaluations: int
+) -> Result:
     state, history = passes[-1]
     return Result(
         particles,
@@ -245,7 +272,7 @@ class Tempering(Method):
         num_particles: int,
         *,
         generator: torch.Generator,
-        report: Report | None = None,
+        monitor: Monitor = Monitor(),
     ) -> Result:
         scale = target.scale if self.base_scale is None else self.base_scale
         path = TemperedPath(target, isotropic(target.dim, scale))
@@ -261,7 +288,7 @@ class Tempering(Method):
             num_particles,
             adapt_islands=self.adapt_islands,
             generator=generator,
-            report=report,
+            monitor=monitor,
         )
         particles = passes[-1].state.cloud.particles
         unbiased = self.adapt_islands is not None
@@ -302,7 +329,7 @@ class Diffusion(Method):
     adapt_islands: int | None = 4
 
     def reference(
-        self, target: Target, *, generator: torch.Generator, report: Report | None = None
+        self, target: Target, *, generator: torch.Generator, monitor: Monitor = Monitor()
     ) -> tuple[GaussianReference, int]:
         """Fit the reference; also give the evaluations that it took."""
         if self.potential.reference is not None:
@@ -310,13 +337,12 @@ class Diffusion(Method):
         if self.pilot is None:
             fitted = laplace(target)
             return GaussianReference(fitted.mean, self.inflation * fitted.factor), 0
-        announce = _quiet if report is None else report
         run = self.pilot.run(
             target,
             1,
             self.pilot_particles,
             generator=generator,
-            report=lambda _, state, info: announce("pilot", state, info),
+            monitor=replace(monitor, prefix="pilot "),
         )
         fitted = fit_gaussian(run.particles, run.log_weights, self.inflation)
         return fitted, run.num_evaluations
@@ -329,9 +355,9 @@ class Diffusion(Method):
         num_particles: int,
         *,
         generator: torch.Generator,
-        report: Report | None = None,
+        monitor: Monitor = Monitor(),
     ) -> Result:
-        reference, spent = self.reference(target, generator=generator, report=report)
+        reference, spent = self.reference(target, generator=generator, monitor=monitor)
         whitened = Whitened(target, reference)
         potential = self.potential.bind(whitened, generator=generator)
         path = DiffusionPath(potential, target.dim, whitened.mean)
@@ -345,7 +371,7 @@ class Diffusion(Method):
             num_particles,
             adapt_islands=self.adapt_islands,
             generator=generator,
-            report=report,
+            monitor=monitor,
         )
         particles = whitened.restore(passes[-1].state.cloud.particles)
         spent += _count(passes, settings, 1, potential.num_evaluations)
@@ -415,7 +441,7 @@ class ReferenceMixture(Method):
         num_particles: int,
         *,
         generator: torch.Generator,
-        report: Report | None = None,
+        monitor: Monitor = Monitor(),
     ) -> Result:
         mixture, notes = self.fit(target, generator=generator)
         num_strata = len(mixture.weights)
@@ -434,7 +460,7 @@ class ReferenceMixture(Method):
             adapt_islands=self.adapt_islands,
             num_strata=num_strata,
             generator=generator,
-            report=report,
+            monitor=monitor,
         )
         spent = self.num_chains * (1 + 5 * self.pilot_moves) + 3 * self.weight_points
         spent += _count(passes, settings, 0, 1)
@@ -442,7 +468,9 @@ class ReferenceMixture(Method):
         return _join(passes, mixture, unbiased, spent)._replace(notes=notes)
 
 
-def _join(passes: list[Pass], mixture: Mixture, unbiased: bool, num_evaluations: int) -> Result:
+def _join(
+    passes: list[SavedPass], mixture: Mixture, unbiased: bool, num_evaluations: int
+) -> Result:
     r"""Join strata into islands: :math:`Z = \sum_k w_k Z_k` and particles by their share."""
     state, history = passes[-1]
     num_strata, num = len(mixture.weights), state.log_weights.shape[-1]

@@ -17,10 +17,11 @@ from diffsmc import targets
 from diffsmc.configuration import InputError
 from diffsmc.diagnostics import diagnose as list_warnings
 from diffsmc.evaluation import build_report, evidence_of, write_report
-from diffsmc.methods import Method, Report, Tempering
+from diffsmc.methods import Method, Monitor, Report, Tempering
 from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
 from diffsmc.randomness import keyed_generator
 from diffsmc.results import read_result, to_inference_data, to_record, write_result
+from diffsmc.resume import RunStore
 from diffsmc.smc import State, StepInfo
 from diffsmc.targets import Target
 
@@ -63,6 +64,7 @@ def sample(
     num_particles: int = 1000,
     seed: int = 0,
     output: str = "out/diffsmc/sample.nc",
+    resume: bool = True,
 ) -> None:
     """Sample a target; write InferenceData with posterior, schedule and log-evidence.
 
@@ -73,6 +75,8 @@ def sample(
         num_particles: Particles of each.
         seed: Seed of all draws.
         output: NetCDF file to write.
+        resume: Keep the run beside the output while it lasts, and continue one that was
+            killed; the result is the same bit for bit.
     """
     if num_islands < 1 or num_particles < 2:
         raise InputError(
@@ -81,15 +85,20 @@ def sample(
         )
     method = Tempering() if method is None else method
     generator = keyed_generator(seed)
+    asked = {**_settings(method, seed, 0.0), "sizes": [num_islands, num_particles, target.dim]}
+    store = RunStore(f"{output}.run", json.dumps(asked)) if resume else None
     begin = time.perf_counter()
     form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
     with torch.no_grad(), tqdm(total=1.0, bar_format=form) as bar:
+        monitor = Monitor(_progress(bar), store)
         result = method.run(
-            target, num_islands, num_particles, generator=generator, report=_progress(bar)
+            target, num_islands, num_particles, generator=generator, monitor=monitor
         )
     settings = _settings(method, seed, time.perf_counter() - begin)
     data = to_inference_data(result, target, settings, generator=generator)
     write_result(data, output)
+    if store:
+        store.discard()
     _print_evidence(output, data)
 
 
