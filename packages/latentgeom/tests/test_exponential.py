@@ -16,7 +16,7 @@ def test_integration_is_of_fourth_order(metric, generator):
     a, b = torch.randn(2, 20, 2, generator=generator) / 2
     v = metric.logmap(a, b)
     errors = [
-        (shoot(metric.metric_tensor, a, v, num_steps=n).position - b).abs().max() for n in (16, 32)
+        (shoot(metric.metric_tensor, a, v, num_steps=n).position - b).abs().max() for n in (12, 24)
     ]
     assert math.log2(errors[0] / errors[1]) > 3.5
 
@@ -24,7 +24,7 @@ def test_integration_is_of_fourth_order(metric, generator):
 def test_transport_keeps_inner_products(metric, generator):
     a, b = torch.randn(2, 20, 2, generator=generator) / 2
     vectors = torch.randn(20, 2, 2, generator=generator)
-    flow = shoot(metric.metric_tensor, a, metric.logmap(a, b), vectors, num_steps=256)
+    flow = shoot(metric.metric_tensor, a, metric.logmap(a, b), vectors, num_steps=192)
     before = vectors @ metric.metric_tensor(a) @ vectors.mT
     after = flow.carried @ metric.metric_tensor(flow.position) @ flow.carried.mT
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
@@ -47,5 +47,5 @@ def test_jacobi_fields_grow_as_curvature_says(k):
 def test_newton_finds_the_logarithm(metric, generator):
     a, b = torch.randn(2, 20, 2, generator=generator) / 2
     rough = metric.logmap(a, b) * 1.02
-    v = refine_velocity(metric.metric_tensor, a, b, rough, num_corrections=6)
-    assert (shoot(metric.metric_tensor, a, v).position - b).abs().max() < 1e-10
+    v = refine_velocity(metric.metric_tensor, a, b, rough, num_steps=32, num_corrections=6)
+    assert (shoot(metric.metric_tensor, a, v, num_steps=32).position - b).abs().max() < 1e-10

@@ -22,6 +22,7 @@ References:
     Pereyra (1968), Iterated Deferred Corrections for Nonlinear Boundary Value Problems.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ __all__ = ["GeodesicBatch", "check_segments", "geodesics", "initial_curves"]
 
 _SHRINK, _GROW, _FIRST = 0.1, 10.0, 1e-3  # damping after success, failure, first failure
 _POLISH_STEPS = 25
+_SAFETY = 4.0  # the nodes too are in error, by about as much as the rule that reads them
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
 _CONJUGATE = 0.02  # last pivot, relative to the mass, below which end points are conjugate
 
@@ -89,11 +91,22 @@ def _system(immersion: Immersion, nodes: Tensor) -> _System:
     """Gradient, mass blocks and Newton Hessian of the energy at the inner nodes."""
     image, columns = jacobian(immersion, nodes)
     force = -curves.second_difference(image)
+    plain = _gauss_newton(force, columns)
+    bend = hessian(immersion, nodes[:, 1:-1], force)
+    return plain._replace(diagonal=plain.diagonal + bend)
+
+
+def _gauss_newton_system(immersion: Immersion, nodes: Tensor) -> _System:
+    """The same without second derivatives: a third of the cost, enough for coarse curves."""
+    image, columns = jacobian(immersion, nodes)
+    return _gauss_newton(-curves.second_difference(image), columns)
+
+
+def _gauss_newton(force: Tensor, columns: Tensor) -> _System:
     inner = columns[:, 1:-1]
     mass = inner.mT @ inner
-    bend = hessian(immersion, nodes[:, 1:-1], force)
     gradient = (inner.mT @ force.unsqueeze(-1)).squeeze(-1)
-    return _System(gradient, mass, 2 * mass + bend, -inner[:, :-1].mT @ inner[:, 1:])
+    return _System(gradient, mass, 2 * mass, -inner[:, :-1].mT @ inner[:, 1:])
 
 
 def _damped_factors(system: _System, damping: Tensor) -> Factorization:
@@ -106,9 +119,8 @@ def _damped_factors(system: _System, damping: Tensor) -> Factorization:
     return factorize(torch.where(keep, system.diagonal, 2 * system.mass) + damped, system.upper)
 
 
-def _newton_step(immersion: Immersion, state: _State) -> _State:
+def _newton_step(immersion: Immersion, state: _State, system: _System) -> _State:
     """One damped step of every curve; refused where the energy would grow."""
-    system = _system(immersion, state.nodes)
     factors = _damped_factors(system, state.damping)
     step = -substitute(factors, system.gradient)
     moved = _moved(immersion, state.nodes, step)
@@ -137,13 +149,20 @@ def _start(immersion: Immersion, nodes: Tensor) -> _State:
     return _State(nodes, energy, torch.zeros_like(energy), unknown, count)
 
 
-def _relax(immersion: Immersion, state: _State, tolerance: float, max_iterations: int) -> _State:
+def _relax(
+    immersion: Immersion,
+    state: _State,
+    tolerance: float,
+    max_iterations: int,
+    build: Callable[[Immersion, Tensor], _System] = _system,
+) -> _State:
     """Newton until the relative decrement of the energy is below ``tolerance``."""
     active = ((state.energy > 0) & torch.isfinite(state.energy)).nonzero().squeeze(-1)
     for _ in range(max_iterations):
         if active.numel() == 0:
             break
-        part = _newton_step(immersion, _State(*(x[active] for x in state)))
+        part = _State(*(x[active] for x in state))
+        part = _newton_step(immersion, part, build(immersion, part.nodes))
         state = _State(*(x.index_copy(0, active, y) for x, y in zip(state, part, strict=True)))
         active = active[part.decrement > tolerance]
     return state
@@ -220,8 +239,9 @@ def geodesics(
     else:
         nodes = _pin(immersion.projx(curves.resample(initial, coarse)), a, b)
     state = _start(immersion, nodes)
-    state = _relax(immersion, state, _LOOSE, max_iterations)
-    middle = _relax(immersion, _refined(immersion, state), tolerance, max_iterations)
+    state = _relax(immersion, state, _LOOSE, max_iterations, _gauss_newton_system)
+    enough = _LOOSE if polish else tolerance
+    middle = _relax(immersion, _refined(immersion, state), enough, max_iterations)
     fine = _relax(immersion, _refined(immersion, middle), tolerance, max_iterations)
     if polish:
         return _polished(immersion, fine, tolerance)
@@ -252,8 +272,8 @@ def _refined(immersion: Immersion, state: _State) -> _State:
 def _polished(immersion: Immersion, state: _State, tolerance: float) -> GeodesicBatch:
     nodes, regular = _polish(immersion, state.nodes, tolerance)
     image = immersion.embed(nodes)
-    length = curves.smooth_length(image)
-    estimate = (length - curves.smooth_length(image, order=4)).abs()
+    length = curves.smooth_length(image, order=8)
+    estimate = _SAFETY * (length - curves.smooth_length(image, order=6)).abs()
     return _batch(state, nodes, length, estimate, regular, tolerance)
 
 

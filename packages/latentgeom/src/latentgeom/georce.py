@@ -64,7 +64,8 @@ def _target(metric_tensor: Field, a: Tensor, b: Tensor, steps: Tensor) -> Tensor
     inverse = torch.linalg.inv(metric_tensor(middles))
     pushed = (inverse @ force.unsqueeze(-1)).squeeze(-1)
     multiplier = torch.linalg.solve(inverse.sum(1), 2 * (b - a) + pushed.sum(1))
-    return ((inverse @ multiplier[:, None, :, None]).squeeze(-1) - pushed) / 2
+    steps = ((inverse @ multiplier[:, None, :, None]).squeeze(-1) - pushed) / 2
+    return steps
 
 
 def _searched(

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jvp, vmap
+from torch.func import grad, jvp, vjp, vmap
 from typing_extensions import override
 
 __all__ = ["Chart", "Immersion", "hessian", "jacobian"]
@@ -29,6 +29,7 @@ class Immersion(nn.Module, ABC):
 
     dim: int
     num_coordinates: int
+    differentiates_backward_forward = True  # until torch says otherwise
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
@@ -123,9 +124,39 @@ def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
         x: Points, ``(..., n)``.
         covector: Constant weights of the outputs, ``(..., D)``.
     """
-    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
+    if immersion.differentiates_backward_forward:
+        try:
+            return _forward_over_reverse(immersion, x, covector)
+        except NotImplementedError:
+            # The backward of SiLU, GELU, ... has no forward derivative in torch.
+            immersion.differentiates_backward_forward = False
+    return _reverse_over_forward(immersion, x, covector)
 
-    # Reverse over forward: the backward of SiLU, GELU, ... has no forward derivative in torch.
+
+def _basis(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:
+    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
+    return zero, torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
+
+
+def _forward_over_reverse(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
+    zero, basis = _basis(immersion, x)
+
+    def gradient(delta: Tensor) -> Tensor:
+        pull = vjp(lambda step: immersion.embed(immersion.retract(x, step)), delta)[1]
+        pulled: Tensor = pull(covector)[0]
+        return pulled + 0 * delta  # vmap fails on the constant gradient of a linear map
+
+    def push(direction: Tensor) -> Tensor:
+        column: Tensor = jvp(gradient, (zero,), (direction.expand_as(zero),))[1]
+        return column
+
+    columns: Tensor = vmap(push, out_dims=-1)(basis)
+    return columns
+
+
+def _reverse_over_forward(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
+    zero, basis = _basis(immersion, x)
+
     def slope(delta: Tensor, direction: Tensor) -> Tensor:
         move = jvp(
             lambda step: immersion.embed(immersion.retract(x, step)),
@@ -135,10 +166,5 @@ def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
         total: Tensor = (covector * move[1]).sum()
         return total
 
-    def push(direction: Tensor) -> Tensor:
-        column: Tensor = grad(slope)(zero, direction)
-        return column
-
-    basis = torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
-    columns: Tensor = vmap(push, out_dims=-1)(basis)
+    columns: Tensor = vmap(lambda direction: grad(slope)(zero, direction), out_dims=-1)(basis)
     return columns
