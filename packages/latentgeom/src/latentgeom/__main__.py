@@ -20,9 +20,13 @@ train and evaluate (Lightning; any Trainer option as --trainer.<name>):
   predict     write the codes of the test split
 
 own verbs:
+  distances   distances between all codes, resumable
   distortion  score the decoder's metric against the chosen one
   geodesics   geodesics of the decoder between held-out codes
   plot        draw the latent plane
+
+  distances, geodesics and plot take points of a file, without a trained model, by
+  --points FILE (npz, zarr, csv) --metric CLASS --metric.<option> VALUE
 
   latentgeom <verb> --help           all options of a verb
   latentgeom <verb> --print_config   the configuration in full, as YAML
@@ -30,7 +34,7 @@ own verbs:
 FILE is a path, or the name of a shipped configuration:
   {configs}
 """
-VERBS = ("fit", "validate", "test", "predict", "distortion", "geodesics", "plot")
+VERBS = ("fit", "validate", "test", "predict", "distances", "distortion", "geodesics", "plot")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

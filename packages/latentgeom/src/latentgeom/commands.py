@@ -3,10 +3,11 @@
 import logging
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
+from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from latentgeom.checkpoints import read_checkpoint
@@ -15,10 +16,10 @@ from latentgeom.guards import NonFiniteGuard
 from latentgeom.verbs import GeometryTrainer
 from latentgeom.writing import CodesWriter
 
-__all__ = ["CommandLine", "run_lightning"]
+__all__ = ["CommandLine", "run_function", "run_lightning"]
 
 
-OWN_VERBS = ("distortion", "geodesics", "plot")
+OWN_VERBS = ("distances", "distortion", "geodesics", "plot")
 
 
 class CommandLine(LightningCLI):
@@ -113,3 +114,29 @@ def run_lightning(arguments: Sequence[str]) -> CommandLine:
         parser_kwargs={"exit_on_error": False},
         args=list(arguments),
     )
+
+
+def run_function(function: Callable[..., None], arguments: Sequence[str], command: str) -> None:
+    """Run a verb that needs no Lightning model: a function whose parameters are its options.
+
+    Arguments:
+        function: The verb; its signature and docstring make the options and their help.
+        arguments: Command line after the verb.
+        command: What the help calls it, ``latentgeom summarise``.
+
+    Raises:
+        InputError: The command line or a configuration is wrong.
+    """
+    resolved, files = resolve_configs(arguments)
+    parser = ArgumentParser(prog=command, exit_on_error=False)
+    parser.allow_abbrev = False
+    parser.add_argument("-c", "--config", action="config", help="YAML file with the options below")
+    parser.add_function_arguments(function)
+    try:
+        config = parser.parse_args(resolved)
+    except ArgumentError as error:
+        names = [action.dest for action in parser._actions]
+        raise InputError(explain(str(error), files, names, arguments)) from None
+    values = parser.instantiate_classes(config).as_dict()
+    values.pop("config", None)
+    function(**values)

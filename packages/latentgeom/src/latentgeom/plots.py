@@ -27,7 +27,14 @@ from latentgeom.geodesics import GeodesicBatch
 from latentgeom.losses import relative_metric
 from latentgeom.metric import Metric
 
-__all__ = ["LatentPlane", "draw_distances", "draw_latent_plane", "poincare_disc", "save"]
+__all__ = [
+    "LatentPlane",
+    "draw_distances",
+    "draw_latent_plane",
+    "draw_metric_plane",
+    "poincare_disc",
+    "save",
+]
 
 _COLOURS = "tab10"
 _INDUCED, _CHOSEN, _STRAIGHT = "#d1495b", "#00798c", "#30343f"
@@ -248,3 +255,36 @@ def save(figure: Figure, path: Path) -> None:
     partial = path.with_name(f"{path.name}.part")
     figure.savefig(partial, format="png", dpi=130, bbox_inches="tight")
     os.replace(partial, path)
+
+
+@torch.no_grad()
+def draw_metric_plane(metric: Metric, points: Tensor, batch: GeodesicBatch, title: str) -> Figure:
+    """Points on the log volume of a metric with its geodesics and indicatrices.
+
+    Arguments:
+        metric: Metric of dimension 2.
+        points: Points, ``(N, 2)``.
+        batch: Geodesics to draw.
+        title: What stands above.
+    """
+    if metric.dim != 2:
+        raise ValueError(f"a plane has 2 coordinates, got {metric.dim}")
+    figure = Figure(figsize=(7, 6))
+    axes = figure.subplots()
+    low, high = _extent(points)
+    grid = [torch.linspace(float(low[k]), float(high[k]), 160).to(points) for k in (0, 1)]
+    volume = metric.log_volume(torch.stack(torch.meshgrid(*grid, indexing="xy"), -1))
+    extent = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    masked = torch.where(torch.isfinite(volume), volume, torch.nan).numpy()
+    image = axes.imshow(masked, extent=extent, origin="lower", cmap="bone_r", alpha=0.6)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="log volume")
+    centres, separation = _spread(metric, points, count=30)
+    circles = _circles(metric.metric_tensor(centres), centres, 0.45 * separation)
+    for lines, colour in ((circles, _CHOSEN), (batch.points.numpy(), _INDUCED)):
+        axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=1.3))
+    axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=9, color=_STRAIGHT, linewidths=0)
+    handles = [Line2D([], [], color=_CHOSEN, label="unit circles of the metric"),
+               Line2D([], [], color=_INDUCED, label="geodesics")]  # fmt: skip
+    axes.legend(handles=handles, ncols=2, **_BELOW)
+    axes.set(xlabel="$z_1$", ylabel="$z_2$", title=title, xlim=extent[:2], ylim=extent[2:])
+    return figure

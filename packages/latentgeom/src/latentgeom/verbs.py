@@ -1,6 +1,8 @@
 """The own verbs of the command line: what to make of a trained model and its held-out codes."""
 
 import copy
+import hashlib
+import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +11,10 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
+from latentgeom.arrays import read_points
 from latentgeom.checkpoints import CheckpointError, read_checkpoint
 from latentgeom.data import Digits
+from latentgeom.distances import chunked, distance_matrix, pairs_per_chunk
 from latentgeom.evaluation import distortion, induced_geodesics, random_pairs
 from latentgeom.explicit import ConstantCurvature
 from latentgeom.geodesics import GeodesicBatch
@@ -20,6 +24,9 @@ from latentgeom.storage import codes_dataset, geodesics_dataset, write_json, wri
 from latentgeom.training import IsometricAutoencoder
 
 __all__ = ["GeometryTrainer"]
+
+
+_PAIRS_BETWEEN_SAVES = 1000
 
 
 class _Latent(NamedTuple):
@@ -44,21 +51,41 @@ def _load(model: IsometricAutoencoder, ckpt_path: str) -> Autoencoder:
 
 
 @torch.no_grad()
-def _latent(model: IsometricAutoencoder, data: Digits, ckpt_path: str) -> _Latent:
-    autoencoder, samples = _load(model, ckpt_path), data.held_out()
+def _latent(
+    model: IsometricAutoencoder, data: Digits, ckpt_path: str, codes: str | None = None
+) -> _Latent:
+    """Codes of held-out observations, or those of a file."""
+    autoencoder = _load(model, ckpt_path)
+    if codes is not None:
+        z = read_points(codes, autoencoder.metric.dim)
+        zeros = torch.zeros(len(z), dtype=torch.long)
+        return _Latent(autoencoder, z, zeros, torch.arange(len(z)), math.nan)
+    samples = data.held_out()
     x = samples.x.double()
-    codes = autoencoder.encode(x)
-    error = (autoencoder.decode(codes) - x).square().sum(-1).mean()
-    return _Latent(autoencoder, codes, samples.y, samples.sample_index, float(error))
+    z = autoencoder.encode(x)
+    error = (autoencoder.decode(z) - x).square().sum(-1).mean()
+    return _Latent(autoencoder, z, samples.y, samples.sample_index, float(error))
 
 
 def _pairs(latent: _Latent, num_pairs: int, seed: int) -> Tensor:
     return random_pairs(len(latent.codes), num_pairs, generator=keyed_generator(seed, 1))
 
 
-def _geodesics(latent: _Latent, pairs: Tensor, num_segments: int) -> GeodesicBatch:
+def _chunk(latent: _Latent, num_segments: int, memory_gb: float) -> int:
+    widths = [weight.shape[0] for weight in latent.model.decoder.parameters()]
+    return pairs_per_chunk(memory_gb, num_segments, latent.model.metric.dim, max(widths))
+
+
+def _geodesics(
+    latent: _Latent, pairs: Tensor, num_segments: int, memory_gb: float = 1.0
+) -> GeodesicBatch:
+    model = latent.model
+
+    def solve(a: Tensor, b: Tensor) -> GeodesicBatch:
+        return induced_geodesics(model.decode, model.metric, a, b, num_segments)
+
     a, b = latent.codes[pairs[:, 0]], latent.codes[pairs[:, 1]]
-    return induced_geodesics(latent.model.decode, latent.model.metric, a, b, num_segments)
+    return chunked(solve, a, b, _chunk(latent, num_segments, memory_gb))
 
 
 def _scores(latent: _Latent, batch: GeodesicBatch) -> dict[str, Any]:
@@ -124,6 +151,8 @@ class GeometryTrainer(lightning.Trainer):
         num_pairs: int = 100,
         num_segments: int = 32,
         seed: int = 0,
+        codes: str | None = None,
+        memory_gb: float = 1.0,
         output: str = "out/latentgeom",
     ) -> None:
         """Geodesics of the decoder between held-out codes; ``codes.zarr`` and ``geodesics.zarr``.
@@ -135,16 +164,52 @@ class GeometryTrainer(lightning.Trainer):
             num_pairs: Random pairs of codes to connect.
             num_segments: Segments of the geodesics.
             seed: Seed of the pairs.
+            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
+            memory_gb: Memory that the solver may take.
             output: Folder of the results.
         """
-        latent = _latent(model, datamodule, ckpt_path)
+        latent = _latent(model, datamodule, ckpt_path, codes)
         pairs = _pairs(latent, num_pairs, seed)
-        batch = _geodesics(latent, pairs, num_segments)
+        batch = _geodesics(latent, pairs, num_segments, memory_gb)
         folder = Path(output)
-        codes = codes_dataset(latent.codes, latent.labels, latent.sample_index)
-        write_zarr(codes, folder / "codes.zarr")
+        dataset = codes_dataset(latent.codes, latent.labels, latent.sample_index)
+        write_zarr(dataset, folder / "codes.zarr")
         write_zarr(geodesics_dataset(batch, pairs), folder / "geodesics.zarr")
         print(f"{int(batch.converged.sum())} of {num_pairs} geodesics converged")  # noqa: T201
+
+    def distances(
+        self,
+        model: IsometricAutoencoder,
+        datamodule: Digits,
+        ckpt_path: str,
+        num_segments: int = 16,
+        codes: str | None = None,
+        memory_gb: float = 1.0,
+        output: str = "out/latentgeom",
+    ) -> None:
+        """Distances of the decoder between all codes; ``distances.zarr``; a stopped run goes on.
+
+        Arguments:
+            model: The model.
+            datamodule: The data; its test split is encoded.
+            ckpt_path: Weights of the model.
+            num_segments: Segments of the geodesics.
+            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
+            memory_gb: Memory that the solver may take.
+            output: Folder of the results.
+        """
+        latent = _latent(model, datamodule, ckpt_path, codes)
+        autoencoder = latent.model
+        weights = hashlib.sha256(Path(ckpt_path).read_bytes()).hexdigest()
+
+        def solve(a: Tensor, b: Tensor) -> GeodesicBatch:
+            return induced_geodesics(autoencoder.decode, autoencoder.metric, a, b, num_segments)
+
+        distance_matrix(
+            solve, latent.codes, Path(output) / "distances.zarr",
+            chunk=min(_chunk(latent, num_segments, memory_gb), _PAIRS_BETWEEN_SAVES),
+            settings=f"{num_segments} segments, weights {weights}",
+        )  # fmt: skip
 
     def plot(
         self,

@@ -1,0 +1,98 @@
+"""Verbs that need no trained model: a metric in closed form, and points from a file."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentgeom.arrays import read_points
+from latentgeom.distances import distance_matrix
+from latentgeom.evaluation import random_pairs
+from latentgeom.geodesics import GeodesicBatch
+from latentgeom.metric import Metric
+from latentgeom.randomness import keyed_generator
+from latentgeom.storage import geodesics_dataset, write_zarr
+
+__all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form"]
+
+
+def closed_form(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> GeodesicBatch:
+    """Geodesics of a metric with closed forms, as a solver would report them."""
+    length = metric.dist(a, b)
+    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype)
+    zero = torch.zeros_like(length)
+    return GeodesicBatch(
+        metric.geodesic(a, b, t), length, zero, torch.isfinite(length), zero.long()
+    )
+
+
+def _chosen(metric: Metric, points: str, num_pairs: int, seed: int) -> tuple[Tensor, Tensor]:
+    z = read_points(points, metric.dim)
+    return z, random_pairs(len(z), num_pairs, generator=keyed_generator(seed, 1))
+
+
+def array_geodesics(
+    metric: Metric,
+    points: str,
+    num_pairs: int = 100,
+    num_segments: int = 32,
+    seed: int = 0,
+    output: str = "out/latentgeom",
+) -> None:
+    """Geodesics of a metric between random pairs of points; ``geodesics.zarr``.
+
+    Arguments:
+        metric: The metric.
+        points: File of points: npz, zarr or csv.
+        num_pairs: Random pairs of points to connect.
+        num_segments: Segments of the geodesics.
+        seed: Seed of the pairs.
+        output: Folder of the results.
+    """
+    z, pairs = _chosen(metric, points, num_pairs, seed)
+    batch = closed_form(metric, z[pairs[:, 0]], z[pairs[:, 1]], num_segments)
+    write_zarr(geodesics_dataset(batch, pairs), Path(output) / "geodesics.zarr")
+
+
+def array_distances(
+    metric: Metric, points: str, chunk: int = 100_000, output: str = "out/latentgeom"
+) -> None:
+    """Distances between all points; ``distances.zarr``; a stopped run goes on.
+
+    Arguments:
+        metric: The metric.
+        points: File of points: npz, zarr or csv.
+        chunk: Pairs at a time.
+        output: Folder of the results.
+    """
+    z = read_points(points, metric.dim)
+    weights = [(name, value.tolist()) for name, value in metric.state_dict().items()]
+    distance_matrix(
+        lambda a, b: closed_form(metric, a, b, 1),
+        z, Path(output) / "distances.zarr", chunk=chunk, settings=f"{metric!r} {weights}",
+    )  # fmt: skip
+
+
+def array_plot(
+    metric: Metric,
+    points: str,
+    num_pairs: int = 12,
+    seed: int = 0,
+    output: str = "out/latentgeom",
+    name: str = "points.png",
+) -> None:
+    """Draw points on the plane of a metric: volume, geodesics, Tissot indicatrices.
+
+    Arguments:
+        metric: The metric, of dimension 2.
+        points: File of points: npz, zarr or csv.
+        num_pairs: Geodesics to draw.
+        seed: Seed of the pairs.
+        output: Folder of the results.
+        name: File name of the picture.
+    """
+    from latentgeom.plots import draw_metric_plane, save
+
+    z, pairs = _chosen(metric, points, num_pairs, seed)
+    batch = closed_form(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)
+    save(draw_metric_plane(metric, z, batch, Path(points).name), Path(output) / name)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import zarr
+
+from latentgeom.__main__ import main
+from latentgeom.arrays import read_points
+from latentgeom.configuration import InputError
+
+POINTS = np.arange(10.0).reshape(5, 2) / 7
+
+
+@pytest.fixture(params=["npz", "zarr", "csv", "header.csv"])
+def file(request, tmp_path):
+    path = tmp_path / f"points.{request.param}"
+    if request.param == "npz":
+        np.savez(path, code=POINTS, label=np.arange(5))
+    elif request.param == "zarr":
+        zarr.open_group(path, mode="w").create_array("points", data=POINTS)
+    else:
+        header = "x,y" if "header" in request.param else ""
+        np.savetxt(path, POINTS, delimiter=",", header=header, comments="", fmt="%.17g")
+    return path
+
+
+def test_points_come_from_every_kind_of_file(file):
+    assert np.array_equal(read_points(str(file), 2).numpy(), POINTS)
+
+
+def test_unusable_files_get_one_line(tmp_path):
+    np.savez(tmp_path / "two.npz", a=POINTS, b=POINTS)
+    np.savetxt(tmp_path / "nan.csv", POINTS * np.nan, delimiter=",")
+    (tmp_path / "text.csv").write_text("x,y\n1,two\n")
+    cases = {
+        "missing.csv": "no such file",
+        "points.txt": "expected .npz, .zarr or .csv",
+        "two.npz": "expected an array named 'code' or 'points'",
+        "nan.csv": "must be finite",
+        "text.csv": "not readable as csv",
+    }
+    for name, message in cases.items():
+        with pytest.raises(InputError, match=message) as caught:
+            read_points(str(tmp_path / name), 2)
+        assert "\n" not in str(caught.value)
+    np.savez(tmp_path / "wide.npz", POINTS.T)
+    with pytest.raises(InputError, match="points of 2 coordinates, got shape"):
+        read_points(str(tmp_path / "wide.npz"), 2)
+
+
+def test_verbs_take_points_without_a_model(tmp_path, capsys):
+    path = tmp_path / "points.npz"
+    np.savez(path, np.random.default_rng(0).normal(size=(12, 2)))
+    metric = ["--metric", "latentgeom.explicit.ConstantCurvature", "--metric.dim", "2"]
+    common = ["--points", str(path), *metric, "--metric.curvature", "-1"]
+    out = ["--output", str(tmp_path / "out")]
+    for verb in ("geodesics", "distances", "plot"):
+        assert main([verb, *common, *out]) == 0
+    names = {item.name for item in (tmp_path / "out").iterdir()}
+    assert names == {"geodesics.zarr", "distances.zarr", "points.png"}
+    distances = zarr.open_group(tmp_path / "out" / "distances.zarr", mode="r")["distance"]
+    assert np.allclose(distances, np.transpose(distances))
+    capsys.readouterr()
+    assert main(["distances", "--points", "none.csv", *metric, "--metric.curvature", "-1"]) == 2
+    assert capsys.readouterr().err.strip() == "latentgeom: none.csv: no such file"
