@@ -35,6 +35,7 @@ def regression():
 
 METHODS = {
     "tempered": Tempering(0.7, move=HMC(5)),
+    "waste-free": Tempering(0.7, move=HMC(5), chain_length=10),
     "diffusion, laplace": Diffusion(MonteCarloPotential(16), 16, num_moves=0, adapt_islands=None),
     "diffusion, pilot": Diffusion(
         MonteCarloPotential(16), 12, pilot=Tempering(0.5, adapt_islands=None), pilot_particles=400

@@ -161,6 +161,26 @@ def test_zero_density_outside_a_support_gives_its_mass():
     assert abs(frozen_score(half, path, LEVELS, Settings(RWM()))) < 3
 
 
+@pytest.mark.parametrize("move", [HMC(2), RWM(), ULA()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("scheme", [resampling.systematic, resampling.stratified])
+def test_waste_free_evidence_is_unbiased(move, scheme):
+    target = correlated_gaussian(3)
+    path = TemperedPath(target, isotropic(3, 1.5))
+    settings = Settings(move, resample=scheme, chain_length=8)
+    assert abs(frozen_score(target, path, LEVELS, settings)) < 3
+
+
+def test_waste_free_chains_keep_all_their_states(generator):
+    path = TemperedPath(correlated_gaussian(2), isotropic(2, 1.5))
+    state = run(path, FixedSchedule([0.0, 1.0]), Settings(RWM(), chain_length=5), 3, 40)[-1][0]
+    assert state.cloud.particles.shape == (3, 40, 2)
+    # eight chains of five states, each from one ancestor
+    starts = state.eves.reshape(3, 5, 8)
+    assert (starts == starts[:, :1]).all()
+    with pytest.raises(ValueError, match="must be a multiple of chain_length, got 41 and 5"):
+        start(path, Settings(chain_length=5), 1, 41, generator=generator)
+
+
 def test_bad_sizes_and_levels_are_refused(generator):
     path = TemperedPath(correlated_gaussian(2), isotropic(2, 1.0))
     with pytest.raises(ValueError, match="need 1 island and 2 particles"):

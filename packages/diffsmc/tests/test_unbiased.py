@@ -34,7 +34,7 @@ TARGETS = {
     "correlated": (correlated_gaussian(2), [[0.65, 0.0], [1.04, 0.78]]),
     "mixture": (GaussianMixture([[-1.0], [1.2]], [0.5, 0.4], [0.3, 0.7]), [[1.7]]),
     "student": (StudentMixture([[0.2]], [0.6], [1.0], freedom=6.0), [[1.5]]),
-    "skewed": (SkewedGaussian(1), [[1.4]]),
+    "skewed": (SkewedGaussian(1, 1.5), [[1.4]]),
 }
 SCHEMES = ["multinomial", "stratified", "systematic", "residual", "ssp"]
 MOVES = {"hmc": HMC(2), "mala": MALA(), "ula": ULA(), "rwm": RWM(), "pcn": PCN()}

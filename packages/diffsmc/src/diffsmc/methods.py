@@ -192,11 +192,15 @@ def _count(passes: list[SavedPass], settings: Settings, advance: int, each: int)
 
     An evaluation takes ``each`` target evaluations, but one at the last level.
     """
-    moves = settings.num_moves * settings.move.num_evaluations
+    cost = settings.move.num_evaluations
 
     def count(one: SavedPass) -> int:
         steps = (len(one.history) - 1) * each + 1
-        return one.state.log_weights.numel() * (1 - advance + steps * (advance + moves))
+        num = one.state.log_weights.numel()
+        if settings.chain_length > 1:
+            kept = num - num // settings.chain_length
+            return num * (1 - advance + steps * advance) + kept * steps * cost
+        return num * (1 - advance + steps * (advance + settings.num_moves * cost))
 
     return sum(map(count, passes))
 
@@ -251,6 +255,8 @@ class Tempering(Method):
         mass: Estimator of the mass.
         base_scale: Standard deviation of the start; the target's own by default, which
             for a regression is its prior.
+        chain_length: Above 1, waste-free SMC with chains of so many states in place of
+            ``num_moves``; it divides the number of particles.
         adapt_islands: Islands of a first pass that adapts; what it adapted is frozen, and
             the evidence of the second pass unbiased. None adapts in the only pass.
     """
@@ -262,6 +268,7 @@ class Tempering(Method):
     resample: Resampling = systematic
     mass: MassEstimator = dense_mass
     base_scale: float | None = None
+    chain_length: int = 1
     adapt_islands: int | None = 4
 
     @override
@@ -279,7 +286,13 @@ class Tempering(Method):
         schedule: Schedule = (
             AdaptiveSchedule(self.target_ess) if self.levels is None else FixedSchedule(self.levels)
         )
-        settings = Settings(self.move, self.num_moves, self.resample, 1.0, self.mass)
+        settings = Settings(
+            self.move,
+            self.num_moves,
+            self.resample,
+            mass=self.mass,
+            chain_length=self.chain_length,
+        )
         passes = _passes(
             path,
             schedule,

@@ -15,6 +15,7 @@ All islands are one tensor program, with shapes ``(R, N, D)``.
 
 References:
     Del Moral, Doucet & Jasra, Sequential Monte Carlo samplers, JRSS B 2006.
+    Dau & Chopin, Waste-free sequential Monte Carlo, JRSS B 2022.
 """
 
 from abc import ABC, abstractmethod
@@ -178,6 +179,8 @@ class Settings:
         ess_threshold: Resample below this ESS relative to N; 1 resamples at every level.
         mass: Estimator of the mass from weighted particles.
         adapt: Whether step sizes follow the acceptance.
+        chain_length: Above 1 the sampler is waste-free: of N particles N / chain_length are
+            resampled, each starts a chain of so many states, and all states are particles.
     """
 
     move: Move = field(default_factory=HMC)
@@ -186,6 +189,7 @@ class Settings:
     ess_threshold: float = 1.0
     mass: MassEstimator = dense_mass
     adapt: bool = True
+    chain_length: int = 1
 
 
 def start(
@@ -203,6 +207,11 @@ def start(
     """
     if num_islands < 1 or num_particles < 2:
         raise ValueError(f"need 1 island and 2 particles, got {num_islands} and {num_particles}")
+    if settings.chain_length < 1 or num_particles % settings.chain_length:
+        raise ValueError(
+            f"num_particles must be a multiple of chain_length, got {num_particles} and "
+            f"{settings.chain_length}"
+        )
     gradient = settings.move.uses_gradient
     cloud = path.start(num_islands, num_particles, gradient=gradient, generator=generator)
     check_finite(cloud, 0)
@@ -249,15 +258,14 @@ def step(
         num_steps=state.num_steps + 1,
     )
     ess = effective_sample_size(state.log_weights)
-    mass = (
-        settings.mass(cloud.particles, state.log_weights)
-        if plan is None
-        else (Mass(*(_tile(part, len(ess)) for part in plan.masses[state.num_steps - 1])))
-    )
-    if plan is not None:
+    if plan is None:
+        kept = mass = settings.mass(cloud.particles, state.log_weights)
+    else:
+        kept = plan.masses[state.num_steps - 1]
+        mass = Mass(*(_tile(part, len(ess)) for part in kept))
         state = state._replace(step_size=_tile(plan.step_sizes[state.num_steps - 1], len(ess)))
     chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
-    state = _resample(state, chosen, settings.resample, generator=generator)
+    state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
     used = state.step_size
     density = path.density(level, gradient=gradient)
     state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
@@ -270,7 +278,7 @@ def step(
         _count_families(state.eves),
         total_log_normalizer(state),
         used,
-        mass,
+        kept,
     )
     return state, info
 
@@ -282,24 +290,36 @@ def total_log_normalizer(state: State) -> Tensor:
 
 
 def _resample(
-    state: State, chosen: Tensor, scheme: Resampling, *, generator: torch.Generator
+    state: State,
+    chosen: Tensor,
+    scheme: Resampling,
+    chain_length: int,
+    *,
+    generator: torch.Generator,
 ) -> State:
     """Resample the chosen islands, ``(R,)``; the others keep particles and weights."""
-    num = state.log_weights.shape[-1]
     drawn = scheme(state.log_weights, generator=generator)
-    keep = torch.arange(num, device=drawn.device).expand_as(drawn)
+    if chain_length > 1:
+        # every so-maniest ancestor from a random one on: unbiased for every scheme
+        offset = torch.randint(chain_length, (), generator=generator, device=drawn.device)
+        drawn, chosen = drawn[:, int(offset) :: chain_length], torch.ones_like(chosen)
+    keep = torch.arange(drawn.shape[-1], device=drawn.device).expand_as(drawn)
     ancestors = torch.where(chosen[:, None], drawn, keep)
 
     def take(a: Tensor) -> Tensor:
-        return a.gather(1, ancestors if a.dim() == 2 else ancestors[..., None].expand_as(a))
+        return a.gather(1, ancestors if a.dim() == 2 else _expand_as_points(ancestors, a))
 
     return state._replace(
         cloud=Cloud(*map(take, state.cloud)),
         eves=take(state.eves),
         log_normalizer=torch.where(chosen, total_log_normalizer(state), state.log_normalizer),
-        log_weights=torch.where(chosen[:, None], 0.0, state.log_weights),
+        log_weights=torch.where(chosen[:, None], 0.0, take(state.log_weights)),
         num_resampled=state.num_resampled + chosen.int(),
     )
+
+
+def _expand_as_points(index: Tensor, points: Tensor) -> Tensor:
+    return index[..., None].expand(*index.shape, points.shape[-1])
 
 
 def _move(
@@ -311,9 +331,14 @@ def _move(
     *,
     generator: torch.Generator,
 ) -> tuple[State, Tensor]:
-    """Move the particles; give the mean acceptance of each island, NaN without moves."""
+    """Move the particles; give the mean acceptance of each island, NaN without moves.
+
+    Waste-free chains keep all their states, each with the weight gathered so far.
+    """
     acceptance = torch.full_like(state.log_normalizer, torch.nan)
-    for _ in range(settings.num_moves):
+    chain = [(state.cloud, state.log_weights)]
+    waste_free = settings.chain_length > 1
+    for _ in range(settings.chain_length - 1 if waste_free else settings.num_moves):
         cloud, info = settings.move.step(
             state.cloud, density, mass, state.step_size, generator=generator
         )
@@ -325,7 +350,18 @@ def _move(
             cloud=cloud, log_weights=state.log_weights + info.log_weights, step_size=step_size
         )
         acceptance = info.acceptance.mean(-1)
-    return state, acceptance
+        chain.append((state.cloud, state.log_weights))
+    return (_unroll(state, chain) if waste_free else state), acceptance
+
+
+def _unroll(state: State, chain: list[tuple[Cloud, Tensor]]) -> State:
+    """Make particles of all states of the chains."""
+    clouds, log_weights = zip(*chain, strict=True)
+    return state._replace(
+        cloud=Cloud(*(torch.cat(parts, 1) for parts in zip(*clouds, strict=True))),
+        log_weights=torch.cat(log_weights, 1),
+        eves=state.eves.repeat(1, len(chain)),
+    )
 
 
 def _count_families(eves: Tensor) -> Tensor:
