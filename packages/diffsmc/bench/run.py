@@ -5,6 +5,7 @@
 Quantities of each case and method: ``log_normalizer_rmse`` over fresh seeds,
 ``gradients`` (log-densities of the target, with or without gradient, pilots included),
 ``seconds_per_gradient`` and, where modes are known, ``mode_mass_error`` (total variation).
+blackjax runs beside our tempered method, with its settings, if it is installed.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -86,6 +88,11 @@ def measure(case: Case, seeds: range) -> Iterator[dict[str, Any]]:
             counts.append(result.num_evaluations)
             masses.append(mode_mass_error(target, result))
         yield summarize(f"diffsmc {name}", errors, counts, speeds, masses)
+    if find_spec("blackjax") is not None:
+        from peers import run_blackjax
+
+        errors, counts, speeds = run_blackjax(target, seeds, case.methods["tempered"][1])
+        yield summarize("blackjax 1.7.1 tempered", errors, counts, speeds, [])
 
 
 def summarize(

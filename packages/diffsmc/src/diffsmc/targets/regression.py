@@ -21,6 +21,7 @@ from .target import Target
 __all__ = ["LinearRegression", "LogisticRegression", "breast_cancer", "ionosphere", "sonar"]
 
 LOG_2PI = math.log(2 * math.pi)
+EXACT = 40.0  # from here log(1 + exp(z)) is z in float64
 
 
 class LogisticRegression(Target):
@@ -64,16 +65,19 @@ class LogisticRegression(Target):
     @override
     def log_prob(self, x: Tensor) -> Tensor:
         logits = x @ self.design.T
-        return x @ self.score_sum - functional.softplus(logits).sum(-1) + self._log_prior(x)
+        return (
+            x @ self.score_sum
+            - functional.softplus(logits, threshold=EXACT).sum(-1)
+            + self._log_prior(x)
+        )
 
     @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         logits = x @ self.design.T
         fitted = logits.sigmoid()
-        # softplus(z) = -log(1 - sigmoid(z)), taken where sigmoid is not near 1
-        softplus = logits.clamp(min=0) - torch.maximum(fitted, 1 - fitted).log()
+        softplus = functional.softplus(logits, threshold=EXACT).sum(-1)
         grad = self.score_sum - fitted @ self.design - x / self.scale**2
-        return x @ self.score_sum - softplus.sum(-1) + self._log_prior(x), grad
+        return x @ self.score_sum - softplus + self._log_prior(x), grad
 
 
 class LinearRegression(Target):
