@@ -1,0 +1,46 @@
+import torch
+
+from latentgeom.geodesics import geodesics
+from latentgeom.immersion import Chart
+from latentgeom.starts import bent_curves, graph_curves, spread
+
+
+def hill(z):
+    """A hill that geodesics pass on either side; off centre, so that one side is shorter."""
+    square = z[..., :1].square() + (z[..., 1:] - 0.15).square()
+    return torch.cat([z, 3 * (-square).exp()], -1)
+
+
+HILL = Chart(hill, 2)
+ENDS = torch.tensor([[[-2.0, 0.0], [-2.0, 2.5]], [[2.0, 0.0], [2.0, 2.5]]], dtype=torch.float64)
+
+
+def test_several_starts_find_both_sides_of_a_hill(generator):
+    best, width = spread(HILL, *ENDS, num_starts=6, amplitude=0.7, generator=generator)
+    assert best.converged.all()
+    assert width[0] > 1e-3
+    assert (best.length <= geodesics(HILL, *ENDS).length + 1e-9).all()
+    assert best.points[0, 16, 1] < 0
+
+
+def test_bent_curves_keep_their_ends(generator):
+    bent = bent_curves(HILL, *ENDS, amplitude=0.5, generator=generator)
+    assert torch.equal(bent[:, 0], ENDS[0])
+    assert torch.equal(bent[:, -1], ENDS[1])
+    assert bent[:, 16].sub((ENDS[0] + ENDS[1]) / 2).norm(dim=-1).min() > 1e-3
+
+
+def test_graph_paths_follow_the_data():
+    angle = torch.linspace(0, torch.pi, 41)
+    codes = torch.stack([angle.cos(), angle.sin()], -1)
+    pairs = torch.tensor([[0, 40], [40, 3]])
+    paths = graph_curves(Chart(lambda z: z, 2), codes, pairs, num_neighbors=3)
+    assert torch.equal(paths[:, [0, -1]], codes[pairs])
+    assert paths.norm(dim=-1).min() > 0.99
+
+
+def test_parts_without_a_path_get_lines():
+    codes = torch.tensor([[0.0, 0.0], [0.1, 0.0], [9.0, 0.0], [9.1, 0.0]])
+    paths = graph_curves(Chart(lambda z: z, 2), codes, torch.tensor([[0, 3]]), num_neighbors=1)
+    expected = torch.linspace(0, 9.1, 33)
+    torch.testing.assert_close(paths[0, :, 0], expected)
