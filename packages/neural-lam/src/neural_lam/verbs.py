@@ -115,7 +115,7 @@ def _draw(result: evaluation.Verification, folder: Path, lead_hours: list[float]
     wanted = [
         int(np.argmin(np.abs(leads / np.timedelta64(1, "h") - hours))) for hours in lead_hours
     ]
-    analysis: np.datetime64 = chosen["time"].to_numpy()[()]
+    analysis = result.forecasts["time"].values[number]
     for feature in store.features:
         forecast = chosen[feature.variable].isel(prediction_timedelta=wanted)
         if feature.level is not None:

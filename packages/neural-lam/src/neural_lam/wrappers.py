@@ -57,7 +57,8 @@ class LinearGuess(nn.Module):
 
     def forward(self, state: Tensor, previous: Tensor) -> Tensor:
         """The next state, ``(G, B, V)``."""
-        anomaly = (state - self.mean).permute(1, 2, 0).unflatten(2, self.shape)
+        by_feature = (state - self.mean).permute(1, 2, 0)
+        anomaly = by_feature.reshape(*by_feature.shape[:2], *self.shape)
         following = nn.functional.conv2d(anomaly, self.kernel, padding="same")
         before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
         return following.flatten(2).permute(2, 0, 1) + before + self.mean

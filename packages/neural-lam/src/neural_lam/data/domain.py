@@ -129,7 +129,7 @@ def fit_guess(
     stencil = fit_stencil(anomalies.numpy(), width, reach)
     side = 2 * reach + 1
     weights = torch.from_numpy(stencil.weights.T.copy())
-    kernel = weights[:, : num_variables * side**2].unflatten(1, (num_variables, side, side))
+    kernel = weights[:, : num_variables * side**2].reshape(-1, num_variables, side, side)
     left = stencil_residual(stencil, anomalies.numpy(), range(1, stop - start - 1, 10))
     return Guess(
         kernel.float(),
