@@ -25,6 +25,12 @@ MODEL = {
 DATA = {"class_path": "ardm_guidance.data.MoleculeData", "init_args": {"batch_size": 8}}
 
 
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    """A run without a logger writes its configuration where it stands."""
+    monkeypatch.chdir(tmp_path)
+
+
 def config(tmp_path, **changes):
     content = {"model": MODEL, "data": DATA, **changes}
     path = tmp_path / "config.yaml"

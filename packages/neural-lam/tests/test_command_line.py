@@ -17,6 +17,12 @@ NETWORK = {"class_path": "neural_lam.predictors.GraphLAM", "init_args": {"hidden
 MODEL = {"class_path": "neural_lam.training.Forecaster", "init_args": {"network": NETWORK}}
 
 
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    """A run without a logger writes its configuration where it stands."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def config(tmp_path, wave_store):
     """Writes a configuration with some of its parts changed."""

@@ -1,5 +1,4 @@
 """The command ``diffsmc``: its help, and the way to each verb, without importing torch."""
-# ruff: noqa: T201 (a command prints)
 
 import sys
 from collections.abc import Sequence

@@ -3,7 +3,7 @@ r"""Random numbers as a function of a key.
 ``seed_everything`` gives every rank the same stream, so noise drawn from it repeats over
 ranks and depends on how many there are. Here a number is a function of
 (seed, step, sample index, position): the same on one device and on many, and the same
-after a resume. The function is SplitMix64 [1]_ applied along the key,
+after a resume. The function is SplitMix64 applied along the key,
 
 .. math:: z = x + 0x9E3779B97F4A7C15,\quad
    z \leftarrow (z \oplus (z \gg 30))\,0xBF58476D1CE4E5B9,\quad
@@ -13,7 +13,7 @@ after a resume. The function is SplitMix64 [1]_ applied along the key,
 in wrapping 64-bit integers, on whatever device the sample indices live on.
 
 References:
-    .. [1] Steele, Lea & Flood (2014), Fast splittable pseudorandom number generators.
+    Steele, Lea & Flood (2014), Fast splittable pseudorandom number generators.
 """
 
 import math
