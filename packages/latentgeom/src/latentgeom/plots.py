@@ -201,10 +201,8 @@ def draw_latent_plane(plane: LatentPlane, batch: GeodesicBatch, title: str) -> F
     """
     if plane.metric.dim != 2:
         raise ValueError(f"a latent plane has 2 coordinates, got {plane.metric.dim}")
-    figure = Figure(figsize=(17, 5.4))
-    first, second, third = figure.subplots(
-        1, 3, width_ratios=[1.16, 1, 1], gridspec_kw={"wspace": 0.32}
-    )
+    figure = Figure(figsize=(16, 5.8), layout="constrained")
+    first, second, third = figure.subplots(1, 3)
     _heat_map(first, plane)
     _scatter(first, plane)
     first.legend(ncols=10, markerscale=2.5, columnspacing=0.6, handletextpad=0.1, **_BELOW)
@@ -223,7 +221,7 @@ def draw_latent_plane(plane: LatentPlane, batch: GeodesicBatch, title: str) -> F
             xlabel="$z_1$", ylabel="$z_2$", aspect="equal",
             xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])),
         )  # fmt: skip
-    figure.suptitle(title, y=0.99)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
