@@ -10,6 +10,7 @@ from latentgeom.explicit import (
     poincare_ball,
     poincare_ellipsoid,
 )
+from latentgeom.spd import PositiveDefinite
 
 SHAPE = torch.tensor([[1.5, 0.3], [0.3, 0.8]], dtype=torch.float64)
 METRICS = {
@@ -20,6 +21,7 @@ METRICS = {
     "product": lambda: Product([ConstantCurvature(2, -1.0), Euclidean(1)]),
     "poincare_ball": lambda: poincare_ball(3, -0.7),
     "half_plane": lambda: half_plane(2),
+    "positive_definite": lambda: PositiveDefinite(2),
     "poincare_ellipsoid": lambda: poincare_ellipsoid(SHAPE),
 }  # fmt: skip
 

@@ -18,17 +18,27 @@ _EXPORTS = {
     "Euclidean": "explicit",
     "GeodesicBatch": "geodesics",
     "Metric": "metric",
+    "Pullback": "pullback",
     "geodesics": "geodesics",
 }
 _MODULES = {
     "constant_curvature",
+    "conversion",
+    "curvature",
     "curves",
+    "data_metrics",
     "evaluation",
     "explicit",
     "immersion",
     "losses",
+    "means",
     "networks",
+    "numerical",
     "plots",
+    "pullback",
+    "spd",
+    "starts",
+    "surfaces",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
