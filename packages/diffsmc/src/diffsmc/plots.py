@@ -63,7 +63,7 @@ def draw_schedule(runs: Mapping[str, Any]) -> Figure:
             column[1].set(ylim=(0, 1.03))
             column[2].plot(step, schedule["acceptance"], color=colour, alpha=0.45, linewidth=0.8)
             column[2].plot(step, schedule["acceptance"].mean("chain"), color=colour, linewidth=2)
-            column[2].set(xlabel="step", ylim=(0, 1.03))
+            column[2].set(xlabel="step", ylim=(0, 1.03), xlim=column[0].get_xlim())
             if not np.isfinite(schedule["acceptance"]).any():
                 centre = {"ha": "center", "va": "center", "transform": column[2].transAxes}
                 column[2].text(0.5, 0.5, "no moves", color="0.4", **centre)
