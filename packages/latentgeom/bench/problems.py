@@ -2,7 +2,7 @@
 
 ``mlp``: a tanh network 2 -> 64 -> 64 -> 50 with fixed random weights.
 ``sphere``: polar coordinates of the unit sphere, lifted isometrically to 50 dimensions.
-``ellipsoid``: geodetic coordinates of an ellipsoid of flattening 0.2, lifted likewise.
+``ellipsoid``: geodetic coordinates of an ellipsoid of flattening 0.02, lifted likewise.
 """
 
 import math
@@ -86,8 +86,11 @@ def sphere(count: int, seed: int = 1) -> Problem:
     return Problem("sphere", lambda z: surface(z) @ lift.to(z), a, b, exact)
 
 
-def ellipsoid(count: int, seed: int = 1, flattening: float = 0.2) -> Problem:
-    """Random pairs on an oblate ellipsoid in geodetic latitude and longitude."""
+def ellipsoid(count: int, seed: int = 1, flattening: float = 0.02) -> Problem:
+    """Random pairs on an oblate ellipsoid in geodetic latitude and longitude.
+
+    Much flatter ones are beyond the series of geographiclib at the accuracy asked here.
+    """
     from geographiclib.geodesic import Geodesic
 
     lift, e2 = _lift(), flattening * (2 - flattening)
