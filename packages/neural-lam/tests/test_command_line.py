@@ -135,7 +135,7 @@ def test_every_shipped_configuration_trains(tmp_path, waves, name):
     two["geopotential_height"], two["2m_temperature"] = two["height"], two["height"].isel(level=0)
     two.drop_vars("height").to_zarr(store, consolidated=False)
     arguments = ["fit", "--config", name, "--trainer.fast_dev_run", "2"]
-    arguments += ["--data.init_args.path", store, "--data.init_args.boundary_width", "2"]
+    arguments += ["--data.init_args.path", store, "--data.init_args.boundary_width", "4"]
     arguments += ["--data.init_args.lead_steps", "3"]
     assert main([*arguments, "--trainer.default_root_dir", str(tmp_path)]) == 0
 
