@@ -1,5 +1,4 @@
 """The package's own verbs: sample, evidence, diagnose, targets."""
-# ruff: noqa: T201 (a command prints)
 
 import inspect
 import json
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from diffsmc import targets
 from diffsmc.configuration import InputError
+from diffsmc.descriptions import describe
 from diffsmc.diagnostics import diagnose as list_warnings
 from diffsmc.evaluation import build_report, evidence_of, write_report
 from diffsmc.methods import Method, Monitor, Report, Tempering
@@ -42,15 +42,9 @@ def _progress(bar: Any) -> Report:
     return report
 
 
-def _describe(value: object) -> str:
-    return repr(value) if not callable(value) else getattr(value, "__name__", repr(value))
-
-
 def _settings(method: Method, seed: int, seconds: float) -> dict[str, Any]:
-    fields = {name: _describe(value) for name, value in vars(method).items()}
     return {
-        "method": type(method).__name__,
-        **fields,
+        "method": describe(method),
         "seed": seed,
         "seconds": round(seconds, 2),
         "threads": torch.get_num_threads(),
@@ -85,7 +79,8 @@ def sample(
         )
     method = Tempering() if method is None else method
     generator = keyed_generator(seed)
-    asked = {**_settings(method, seed, 0.0), "sizes": [num_islands, num_particles, target.dim]}
+    sizes = [num_islands, num_particles]
+    asked = {**_settings(method, seed, 0.0), "target": describe(target), "sizes": sizes}
     store = RunStore(f"{output}.run", json.dumps(asked)) if resume else None
     begin = time.perf_counter()
     form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"

@@ -175,7 +175,7 @@ class GeometryTrainer(lightning.Trainer):
         dataset = codes_dataset(latent.codes, latent.labels, latent.sample_index)
         write_zarr(dataset, folder / "codes.zarr")
         write_zarr(geodesics_dataset(batch, pairs), folder / "geodesics.zarr")
-        print(f"{int(batch.converged.sum())} of {num_pairs} geodesics converged")  # noqa: T201
+        print(f"{int(batch.converged.sum())} of {num_pairs} geodesics converged")
 
     def distances(
         self,
@@ -273,4 +273,4 @@ def _describe(model: Autoencoder) -> str:
 
 def _print_scores(name: str, scores: dict[str, Any]) -> None:
     shown = ("correlation", "distortion", "condition_median", "log_scale_sd", "reconstruction")
-    print(f"{name}: " + ", ".join(f"{key} {scores[key]:.4g}" for key in shown))  # noqa: T201
+    print(f"{name}: " + ", ".join(f"{key} {scores[key]:.4g}" for key in shown))
