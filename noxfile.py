@@ -96,7 +96,8 @@ def demo(session: nox.Session, package: str) -> None:
     start = time.monotonic()
     for position, command in enumerate(commands, 1):
         print(f"\n[{package}, step {position} of {len(commands)}] {command}", flush=True)
-        session.run(*shlex.split(command))
+        # The demos' arrays are small: a second thread slows them down, and moves the last bits.
+        session.run(*shlex.split(command), env=threads(1))
     report = ROOT / "out" / package / "report.json"
     pictures = sorted(path.name for path in report.parent.glob("*.png"))
     if not report.is_file() or not pictures:
