@@ -11,9 +11,10 @@ from conftest import MODULES, ROOT, uv
 def test_a_wheel_holds_code_types_configurations_and_licence(wheels, package):
     names = set(zipfile.ZipFile(wheels[package]).namelist())
     module = MODULES[package]
-    configs = {path.name for path in (ROOT / "packages" / package / "configs").glob("*.yaml")}
+    folder = ROOT / "packages" / package
+    configs = {str(path.relative_to(folder)) for path in folder.glob("configs/**/*.yaml")}
     assert configs
-    assert {f"{module}/configs/{name}" for name in configs} <= names
+    assert {f"{module}/{name}" for name in configs} <= names
     assert {f"{module}/py.typed", f"{module}/__main__.py"} <= names
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     tops = {name.split("/")[0] for name in names}
