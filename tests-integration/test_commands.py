@@ -17,7 +17,8 @@ CONFIGS = [
 ERA5 = ROOT.parent / "shared" / "data" / "era5_uk_2m_temperature_2019-03.nc"
 PREPARATIONS = {
     "two-layer-qg.yaml": [
-        "example-data --name two-layer-qg --days 20 --output out/neural-lam/two-layer-qg.zarr"
+        "example-data --name two-layer-qg --days 60 --precision single"
+        " --output out/neural-lam/two-layer-qg.zarr"
     ],
     "era5-uk.yaml": [
         f"example-data --name era5-uk --source {ERA5} --output out/neural-lam/era5-uk.zarr"

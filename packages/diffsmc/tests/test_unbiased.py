@@ -1,8 +1,9 @@
 """The matrix: every resampling, move, path and potential has an unbiased evidence.
 
 Each cell is the z-score of mean(Z_hat / Z) - 1 over 1000 independent runs of 64 particles
-with a frozen plan. A cell of the whole matrix passes at |z| < 3 or, once in a while, on a
-second set of runs: with some 400 cells one of them exceeds 3 by chance alone.
+with a frozen plan. A cell of the whole matrix passes at |z| < 3 or, failing that, at |z| < 3
+over 10 000 other runs: with some 400 cells one exceeds 3 by chance alone, and where Z_hat has a
+heavy right tail (skewness of 5 and more on the learned path) the mean of 1000 isn't normal yet.
 """
 
 import itertools
@@ -69,16 +70,16 @@ def monte_carlo(target, factor):
 PATHS = {"tempered": tempered, "monte carlo": monte_carlo, "learned": learned}
 
 
-def score(target, path, levels, settings, seed):
+def score(target, path, levels, settings, seed, num_runs=1000):
     def last(islands, plan, seed):
         generator = torch.Generator().manual_seed(seed)
         schedule = FixedSchedule(levels)
         return list(smc(path, schedule, settings, islands, 64, plan=plan, generator=generator))
 
     plan = freeze([info for _, info in last(30, None, seed)])
-    state = last(1000, plan, seed + 1)[-1][0]
+    state = last(num_runs, plan, seed + 1)[-1][0]
     ratio = torch.exp(total_log_normalizer(state) - target.log_normalizer)
-    return float((ratio.mean() - 1) / (ratio.std() / 1000**0.5))
+    return float((ratio.mean() - 1) / (ratio.std() / num_runs**0.5))
 
 
 @pytest.mark.slow
@@ -92,7 +93,7 @@ def test_the_whole_matrix_is_unbiased(path, name):
         settings = Settings(MOVES[move], resample=getattr(resampling, scheme), ess_threshold=0.7)
         z = score(target, built, levels, settings, 10)
         if abs(z) >= 3:
-            again = score(target, built, levels, settings, 20)
-            if abs(again) >= 3 or (z * again > 0 and abs(z + again) / 2**0.5 >= 3.5):
+            again = score(target, built, levels, settings, 20, num_runs=10_000)
+            if abs(again) >= 3:
                 failed[scheme, move] = (z, again)
     assert failed == {}
