@@ -58,9 +58,7 @@ def test_lengths_are_those_of_the_closed_form(generator, case):
     assert batch.converged.all()
     assert error.median() < 1e-10
     assert error.max() < 1e-8
-    off = (batch.length - exact(a, b)).abs()
-    assert (off <= batch.error_estimate + 1e-13).double().mean() >= 0.9
-    assert (off <= 10 * batch.error_estimate + 1e-13).all()
+    assert (batch.error_estimate >= (batch.length - exact(a, b)).abs() - 1e-13).all()
 
 
 def test_half_precision_of_double_is_enough_for_single(generator):

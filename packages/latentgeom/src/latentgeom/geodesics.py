@@ -37,7 +37,6 @@ __all__ = ["GeodesicBatch", "check_segments", "geodesics", "initial_curves"]
 
 _SHRINK, _GROW, _FIRST = 0.1, 10.0, 1e-3  # damping after success, failure, first failure
 _POLISH_STEPS = 25
-_SAFETY = 4.0  # the nodes too are in error, by about as much as the rule that reads them
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
 _CONJUGATE = 0.02  # last pivot, relative to the mass, below which end points are conjugate
 
@@ -273,7 +272,8 @@ def _polished(immersion: Immersion, state: _State, tolerance: float) -> Geodesic
     nodes, regular = _polish(immersion, state.nodes, tolerance)
     image = immersion.embed(nodes)
     length = curves.smooth_length(image, order=8)
-    estimate = _SAFETY * (length - curves.smooth_length(image, order=6)).abs()
+    # Two orders lower than the nodes' own error, which no rule that reads them can see.
+    estimate = (length - curves.smooth_length(image, order=4)).abs()
     return _batch(state, nodes, length, estimate, regular, tolerance)
 
 
