@@ -1,5 +1,7 @@
 """Where the command's verbs are run."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 __all__ = ["main"]
@@ -7,6 +9,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> None:
     """Run a verb: ``arguments[0]`` is its name."""
+    # A class of the user, given by class_path, stands where the command is run.
+    sys.path.append(os.getcwd())
     from diffsmc.commands import run_function, run_lightning
 
     verb, rest = arguments[0], arguments[1:]
