@@ -66,20 +66,51 @@ def test_help_and_import_leave_torch_alone(together, package):
     assert done.stdout.strip().splitlines()[-1] == "[]", done.stderr
 
 
+def fit_two_steps(environment, package, name, folder, *options):
+    for command in PREPARATIONS.get(name, []):
+        made = environment.run(package, *command.split(), cwd=folder)
+        assert made.returncode == 0, made.stderr[-3000:]
+    two_steps = ("--trainer.fast_dev_run", "2", "--trainer.accelerator", "cpu")
+    done = environment.run(package, "fit", "--config", name, *two_steps, *options, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.parametrize(("package", "path"), CONFIGS, ids=[path.name for _, path in CONFIGS])
 def test_a_shipped_configuration_parses_and_trains_two_steps(together, package, path, tmp_path):
     if "model" not in yaml.safe_load(path.read_text()):
         pytest.skip("a configuration of an own verb: the package's tests run it")
     if path.name == "era5-uk.yaml" and not ERA5.is_file():
         pytest.skip(f"the fields aren't here: {ERA5.name}")
-    for command in PREPARATIONS.get(path.name, []):
-        made = together.run(package, *command.split(), cwd=tmp_path)
-        assert made.returncode == 0, made.stderr[-3000:]
-    done = together.run(
-        package, "fit", "--config", path.name, "--trainer.fast_dev_run", "2",
-        "--trainer.accelerator", "cpu", cwd=tmp_path,
-    )  # fmt: skip
+    fit_two_steps(together, package, path.name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("ardm-guidance", "qm9.yaml"),
+        ("neural-lam", "two-layer-qg.yaml"),
+        ("diffsmc", "breast_cancer_potential.yaml"),
+        ("latentgeom", "digits-hyperbolic.yaml"),
+    ],
+)
+def test_fit_runs_on_two_devices_launched_as_processes(together, package, name, tmp_path):
+    devices = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
+    fit_two_steps(together, package, name, tmp_path, *devices)
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_a_class_of_the_user_stands_where_the_command_is_run(together, package, tmp_path):
+    _, content = first_fit_config(package)
+    module, _, name = content["model"]["class_path"].rpartition(".")
+    (tmp_path / "mine.py").write_text(
+        f"from {module} import {name}\n\nclass Mine({name}):\n    pass\n"
+    )
+    content["model"]["class_path"] = "mine.Mine"
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = together.run(package, "fit", "--config", path, "--print_config", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "class_path: mine.Mine" in done.stdout
 
 
 def last_line(done):

@@ -1,6 +1,7 @@
 """Each wheel holds what it needs, works alone, and gets along with the other three."""
 
 import json
+import re
 import zipfile
 
 import pytest
@@ -42,11 +43,31 @@ def test_a_wheel_was_installed_from_its_file(alone):
     assert json.loads(done.stdout)["url"].startswith("file://")
 
 
-def test_all_public_names_import(alone):
+def test_public_names_stay_what_they_are_once_all_modules_are_imported(alone):
+    """A function of a module's name would be replaced by the module when that is imported."""
     package, environment = alone
     module = MODULES[package]
-    program = f"import {module}\nfor name in {module}.__all__: getattr({module}, name)"
+    program = (
+        f"import importlib, pkgutil, types, {module}\n"
+        f"for found in pkgutil.walk_packages({module}.__path__, '{module}.'):\n"
+        "    if not found.name.endswith('__main__'): importlib.import_module(found.name)\n"
+        f"for name in {module}.__all__:\n"
+        f"    assert not isinstance(getattr({module}, name), types.ModuleType), name"
+    )
     done = environment.run("python", "-W", "ignore", "-c", program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_the_python_of_a_readme_runs(together, package, tmp_path):
+    text = (ROOT / "packages" / package / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    if package == "neural-lam":
+        data = "example-data --name two-layer-qg --days 60 --precision single"
+        output = ("--output", "out/neural-lam/two-layer-qg.zarr")
+        assert together.run(package, *data.split(), *output, cwd=tmp_path).returncode == 0
+    done = together.run("python", "-W", "ignore", "-c", "\n".join(blocks), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

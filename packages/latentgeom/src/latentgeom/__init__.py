@@ -19,7 +19,6 @@ _EXPORTS = {
     "GeodesicBatch": "geodesics",
     "Metric": "metric",
     "Pullback": "pullback",
-    "geodesics": "geodesics",
 }
 _MODULES = {
     "constant_curvature",
@@ -29,6 +28,7 @@ _MODULES = {
     "data_metrics",
     "evaluation",
     "explicit",
+    "geodesics",
     "immersion",
     "losses",
     "means",

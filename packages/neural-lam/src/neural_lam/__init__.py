@@ -19,7 +19,6 @@ _EXPORTS = {
     "TwoLayerFlow": "simulators",
     "read_graph": "graph",
     "rectangular_graph": "graph",
-    "rollout": "rollout",
     "write_graph": "graph",
 }
 _MODULES = {
@@ -41,6 +40,7 @@ _MODULES = {
     "plots",
     "predictors",
     "randomness",
+    "rollout",
     "simulators",
     "training",
     "verbs",
