@@ -171,6 +171,21 @@ class Move(ABC):
         """Move all particles once; ``step_size`` is ``(R,)``."""
 
 
+def _trajectory(
+    cloud: Cloud,
+    density: Density,
+    mass: Mass,
+    step: Tensor,
+    num_leapfrogs: int,
+    *,
+    generator: torch.Generator,
+) -> tuple[Cloud, Tensor]:
+    """End of a Hamiltonian trajectory with fresh momenta, and its log-ratio ``(R, N)``."""
+    p = _normal(cloud.particles, generator)
+    new, q = leapfrog(cloud, p, density, mass.factor, step, num_leapfrogs)
+    return new, _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+
+
 @dataclass(frozen=True)
 class HMC(Move):
     """Hamiltonian Monte Carlo with a step size jittered per particle.
@@ -206,9 +221,9 @@ class HMC(Move):
     ) -> tuple[Cloud, MoveInfo]:
         factor = 1 + self.jitter * (2 * _uniform(cloud.base, generator) - 1)
         step = (step_size[:, None] * factor)[..., None]
-        p = _normal(cloud.particles, generator)
-        new, q = leapfrog(cloud, p, density, mass.factor, step, self.num_leapfrogs)
-        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        new, ratio = _trajectory(
+            cloud, density, mass, step, self.num_leapfrogs, generator=generator
+        )
         return _metropolis(cloud, new, ratio, generator=generator)
 
 
@@ -236,9 +251,8 @@ class MALA(Move):
         *,
         generator: torch.Generator,
     ) -> tuple[Cloud, MoveInfo]:
-        p = _normal(cloud.particles, generator)
-        new, q = leapfrog(cloud, p, density, mass.factor, step_size[:, None, None], 1)
-        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        step = step_size[:, None, None]
+        new, ratio = _trajectory(cloud, density, mass, step, 1, generator=generator)
         return _metropolis(cloud, new, ratio, generator=generator)
 
 
@@ -268,9 +282,8 @@ class ULA(Move):
         *,
         generator: torch.Generator,
     ) -> tuple[Cloud, MoveInfo]:
-        p = _normal(cloud.particles, generator)
-        new, q = leapfrog(cloud, p, density, mass.factor, step_size[:, None, None], 1)
-        ratio = _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+        step = step_size[:, None, None]
+        new, ratio = _trajectory(cloud, density, mass, step, 1, generator=generator)
         ratio = torch.where(ratio.isnan(), -torch.inf, ratio)
         return new, MoveInfo(ratio.clamp(max=0).exp(), ratio, new)
 
