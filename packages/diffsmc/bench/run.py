@@ -21,8 +21,9 @@ import torch
 
 from diffsmc import targets
 from diffsmc.kernels import HMC
-from diffsmc.methods import Method, ReferenceMixture, Result, Tempering
+from diffsmc.methods import Method, Result, Tempering
 from diffsmc.randomness import keyed_generator
+from diffsmc.reference_mixture import ReferenceMixture
 from diffsmc.targets import Target
 
 

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .bridge import StratifiedPath, join_strata
 from .diffusion import DiffusionPath
 from .kernels import HMC, MALA, Mass, Move
-from .mixture import Mixture, adapt_weights, cluster_chains, fit_mixture, run_pilot
 from .moves import MassEstimator, dense_mass
 from .potentials import MonteCarloPotential, Potential
 from .reference import GaussianReference, Whitened, fit_gaussian, isotropic, laplace
@@ -42,17 +40,22 @@ from .targets import Target
 from .tempering import TemperedPath
 
 __all__ = [
+    "SILENT",
     "Diffusion",
     "Method",
     "Monitor",
-    "ReferenceMixture",
     "Report",
     "Result",
     "Tempering",
+    "count_evaluations",
+    "make_result",
     "merge_islands",
+    "run_pass",
+    "run_passes",
 ]
 
 Report = Callable[[str, State, StepInfo], None]
+ASKED = "asked for"
 
 
 def _quiet(name: str, state: State, info: StepInfo) -> None:
@@ -86,12 +89,16 @@ class Monitor:
             self.store.save(self.prefix + name, state, history, generator)
 
 
+SILENT = Monitor()
+
+
 class Result(NamedTuple):
     """Weighted particles, evidence by island, and how the run went.
 
     ``particles`` ``(R, N, D)`` are in the target's coordinates, ``log_weights`` ``(R, N)``
     unnormalised, ``log_normalizers`` ``(R,)``. ``num_evaluations`` counts log-densities of
-    the target, with or without gradient, in all passes; ``notes`` are findings on the way.
+    the target, with or without gradient, in all passes. ``path`` and ``reason`` say which path
+    ran and why; ``notes`` are findings on the way.
     """
 
     particles: Tensor
@@ -102,6 +109,8 @@ class Result(NamedTuple):
     history: list[StepInfo]
     unbiased: bool
     num_evaluations: int
+    path: str
+    reason: str = ASKED
     notes: tuple[str, ...] = ()
 
 
@@ -154,7 +163,7 @@ def run_pass(
     return SavedPass(state, history)
 
 
-def _passes(
+def run_passes(
     path: Path,
     schedule: Schedule,
     settings: Settings,
@@ -187,7 +196,7 @@ def _passes(
     return [adapted, run("run", num_islands * num_strata, freeze(adapted.history, num_strata))]
 
 
-def _count(passes: list[SavedPass], settings: Settings, advance: int, each: int) -> int:
+def count_evaluations(passes: list[SavedPass], settings: Settings, advance: int, each: int) -> int:
     """Count evaluations: at the start, ``advance`` a step, and those of the moves.
 
     An evaluation takes ``each`` target evaluations, but one at the last level.
@@ -205,9 +214,10 @@ def _count(passes: list[SavedPass], settings: Settings, advance: int, each: int)
     return sum(map(count, passes))
 
 
-def _result(
-    passes: list[SavedPass], particles: Tensor, unbiased: bool, num_evaluations: int
+def make_result(
+    passes: list[SavedPass], particles: Tensor, unbiased: bool, num_evaluations: int, path: str
 ) -> Result:
+    """Give the result of a run's last pass, its particles in the target's coordinates."""
     state, history = passes[-1]
     return Result(
         particles,
@@ -218,6 +228,7 @@ def _result(
         history,
         unbiased,
         num_evaluations,
+        path,
     )
 
 
@@ -231,7 +242,7 @@ def merge_islands(results: list[Result]) -> Result:
             list(map(_merge_infos, infos)),
             all(one.unbiased for one in results),
             sum(one.num_evaluations for one in results),
-            results[0].notes,
+            *results[0][8:],
         )
     )
 
@@ -293,7 +304,7 @@ class Tempering(Method):
             mass=self.mass,
             chain_length=self.chain_length,
         )
-        passes = _passes(
+        passes = run_passes(
             path,
             schedule,
             settings,
@@ -305,7 +316,8 @@ class Tempering(Method):
         )
         particles = passes[-1].state.cloud.particles
         unbiased = self.adapt_islands is not None
-        return _result(passes, particles, unbiased, _count(passes, settings, 0, 1))
+        spent = count_evaluations(passes, settings, 0, 1)
+        return make_result(passes, particles, unbiased, spent, "tempered")
 
 
 @dataclass(frozen=True)
@@ -376,7 +388,7 @@ class Diffusion(Method):
         path = DiffusionPath(potential, target.dim, whitened.mean)
         levels = (1 - cosine_variances(self.num_steps)).tolist()
         settings = Settings(self.move, self.num_moves, self.resample, self.ess_threshold, self.mass)
-        passes = _passes(
+        passes = run_passes(
             path,
             FixedSchedule(levels),
             settings,
@@ -387,135 +399,6 @@ class Diffusion(Method):
             monitor=monitor,
         )
         particles = whitened.restore(passes[-1].state.cloud.particles)
-        spent += _count(passes, settings, 1, potential.num_evaluations)
+        spent += count_evaluations(passes, settings, 1, potential.num_evaluations)
         unbiased = self.adapt_islands is not None or self.num_moves == 0
-        return _result(passes, particles, unbiased, spent)
-
-
-@dataclass(frozen=True)
-class ReferenceMixture(Method):
-    """Stratified bridge from a fitted mixture: the method for several modes.
-
-    A pilot of HMC chains finds modes, a mixture is fitted to them, and each of its
-    components is tempered to the target on its own. Where the mixture fits, the bridge
-    takes one step and is importance sampling.
-
-    Arguments:
-        target_ess: Conditional ESS, relative to N, that chooses the levels.
-        num_chains: Chains of the pilot.
-        pilot_moves: HMC moves of each, five leapfrog steps long.
-        weight_points: Draws of each of three rounds that adapt the weights.
-        inflation: Factor on the fitted covariances.
-        max_components: With more clusters than this a single Gaussian is fitted to all.
-        move: The kernel.
-        num_moves: Moves at each level.
-        resample: Resampling scheme, within strata.
-        adapt_islands: Islands of a first pass that adapts levels and step sizes; frozen,
-            they leave the evidence of the second pass unbiased. None adapts in the only pass.
-    """
-
-    target_ess: float = 0.9
-    num_chains: int = 256
-    pilot_moves: int = 60
-    weight_points: int = 2000
-    inflation: float = 1.15
-    max_components: int = 64
-    move: Move = field(default_factory=lambda: HMC(5))
-    num_moves: int = 2
-    resample: Resampling = systematic
-    adapt_islands: int | None = 2
-
-    def fit(self, target: Target, *, generator: torch.Generator) -> tuple[Mixture, tuple[str, ...]]:
-        """Fit the mixture; also say what the pilot found."""
-        states = run_pilot(
-            target, generator=generator, num_chains=self.num_chains, num_moves=self.pilot_moves
-        )
-        labels = cluster_chains(states)
-        counts = labels.bincount()
-        notes = [f"stratified bridge from {len(counts)} components"]
-        rare = int((counts <= 2).sum())
-        if len(counts) > self.max_components:
-            labels = torch.zeros_like(labels)
-            notes = [f"tempered from one Gaussian: {len(counts)} modes are too many for strata"]
-        elif rare:
-            notes.append(
-                f"{rare} of {len(counts)} modes were found by at most 2 of {self.num_chains} "
-                "chains: others were likely missed; use more chains or a better start"
-            )
-        mixture = fit_mixture(states, labels, self.inflation)
-        mixture = adapt_weights(target, mixture, generator=generator, num_points=self.weight_points)
-        return mixture, tuple(notes)
-
-    @override
-    def run(
-        self,
-        target: Target,
-        num_islands: int,
-        num_particles: int,
-        *,
-        generator: torch.Generator,
-        monitor: Monitor = Monitor(),
-    ) -> Result:
-        mixture, notes = self.fit(target, generator=generator)
-        num_strata = len(mixture.weights)
-
-        def component_mass(particles: Tensor, log_weights: Tensor) -> Mass:
-            repeat = len(particles) // num_strata
-            return Mass(mixture.means.repeat(repeat, 1), mixture.factors.repeat(repeat, 1, 1))
-
-        settings = Settings(self.move, self.num_moves, self.resample, 1.0, component_mass)
-        passes = _passes(
-            StratifiedPath(target, mixture),
-            AdaptiveSchedule(self.target_ess),
-            settings,
-            num_islands,
-            max(4, num_particles // num_strata),
-            adapt_islands=self.adapt_islands,
-            num_strata=num_strata,
-            generator=generator,
-            monitor=monitor,
-        )
-        spent = self.num_chains * (1 + 5 * self.pilot_moves) + 3 * self.weight_points
-        spent += _count(passes, settings, 0, 1)
-        unbiased = self.adapt_islands is not None
-        return _join(passes, mixture, unbiased, spent)._replace(notes=notes)
-
-
-def _join(
-    passes: list[SavedPass], mixture: Mixture, unbiased: bool, num_evaluations: int
-) -> Result:
-    r"""Join strata into islands: :math:`Z = \sum_k w_k Z_k` and particles by their share."""
-    state, history = passes[-1]
-    num_strata, num = len(mixture.weights), state.log_weights.shape[-1]
-    strata = total_log_normalizer(state).reshape(-1, num_strata) + mixture.weights.log()
-    inner = state.log_weights.log_softmax(-1).reshape(-1, num_strata, num)
-    offset = num * torch.arange(num_strata, dtype=state.eves.dtype, device=state.eves.device)
-    eves = state.eves.reshape(-1, num_strata, num) + offset[:, None]
-    return Result(
-        join_strata(state.cloud.particles, num_strata),
-        (strata[..., None] + inner).flatten(1),
-        strata.logsumexp(-1),
-        eves.flatten(1),
-        state.num_resampled.reshape(-1, num_strata).amax(-1),
-        [_join_info(info, mixture.weights.log()) for info in history],
-        unbiased,
-        num_evaluations,
-    )
-
-
-def _join_info(info: StepInfo, log_weights: Tensor) -> StepInfo:
-    """Join strata of weights ``(K,)``: sum what counts particles, average the rest."""
-    num_strata = len(log_weights)
-
-    def split(values: Tensor) -> Tensor:
-        return values.reshape(-1, num_strata)
-
-    return info._replace(
-        ess=split(info.ess).sum(-1),
-        conditional_ess=split(info.conditional_ess).mean(-1),
-        acceptance=split(info.acceptance).mean(-1),
-        resampled=split(info.resampled).any(-1),
-        families=split(info.families).sum(-1),
-        log_normalizer=(split(info.log_normalizer) + log_weights).logsumexp(-1),
-        step_size=split(info.step_size).mean(-1),
-    )
+        return make_result(passes, particles, unbiased, spent, "diffusion")

@@ -1,13 +1,9 @@
-r"""A reference mixture :math:`q = \sum_k w_k N(\mu_k, \Sigma_k)`, fitted by a pilot.
+r"""Mixtures of Gaussians :math:`q = \sum_k w_k N(\mu_k, \Sigma_k)`, and how they are fitted.
 
-1. *Pilot*: many short HMC chains from the wide start, each with its own step size.
-2. *Leaders*: a chain joins the nearest cluster whose leader is within 1.5 of the larger
-   scale and of similar width (ratio below 2.5), narrow chains first; else it leads a new
-   one. Masses of a pilot are arbitrary, so no cluster is ever deleted.
-3. *EM* with covariances shrunk by :math:`d/(n_k + d)` to their diagonal, then inflated.
-4. *Weights* by rounds of adaptive importance sampling.
-
-What no step can do is find a mode that no chain visited.
+Points with weights are fitted by EM, with covariances shrunk by :math:`d/(n_k + d)` to their
+diagonal, :math:`n_k` being the effective number of a component's points. Components may be
+*split*, where halves fitted to one part of the points are likelier on the other part, but none is
+ever *deleted*: a pilot finds modes with masses that mean nothing.
 
 References:
     Cappé, Douc, Guillin, Marin & Robert, Adaptive importance sampling in general mixture
@@ -20,23 +16,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .estimators import log_mean_exp
-from .kernels import HMC, Density, Mass
-from .moves import adapt_step
-from .reference import isotropic
+from .estimators import effective_sample_size, log_mean_exp
 from .targets import Target
-from .tempering import TemperedPath
 
 __all__ = [
     "Mixture",
     "adapt_weights",
-    "cluster_chains",
     "expectation_maximization",
-    "fit_mixture",
+    "inflate",
     "log_joint",
     "log_prob_and_grad",
-    "run_pilot",
     "sample_component",
+    "split_components",
 ]
 
 LOG_2PI = math.log(2 * math.pi)
@@ -83,68 +74,14 @@ def sample_component(mixture: Mixture, labels: Tensor, *, generator: torch.Gener
     return mixture.means[labels] + torch.einsum("...de,...e->...d", mixture.factors[labels], noise)
 
 
-def run_pilot(
-    target: Target,
-    *,
-    generator: torch.Generator,
-    num_chains: int = 256,
-    num_moves: int = 60,
-    keep: int = 20,
-    starts: Tensor | None = None,
-) -> Tensor:
-    """Run short HMC chains from the wide start, each adapting its own step size.
+def shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+    """Give the Cholesky factor of points' covariance, shrunk to its diagonal.
 
     Arguments:
-        target: The target.
-        generator: Source of all draws.
-        num_chains: Number of chains.
-        num_moves: HMC moves of five leapfrog steps each.
-        keep: How many of the last states are kept.
-        starts: Starting points, ``(C, D)``, instead of draws from the wide start.
-
-    Returns:
-        States, ``(keep, C, D)``.
+        points: ``(N, D)``.
+        weights: ``(N,)``, whose sum is the effective number of points.
+        mean: ``(D,)``.
     """
-    path = TemperedPath(target, isotropic(target.dim, target.scale))
-    cloud = path.start(num_chains, 1, gradient=True, generator=generator)
-    if starts is not None:
-        cloud = path.evaluate(starts[:, None], gradient=True)
-    density = Density(lambda x: path.evaluate(x, gradient=True), 1.0)
-    flat = torch.ones_like(cloud.particles[:, 0])
-    mass, move = Mass(torch.zeros_like(flat), flat), HMC(5)
-    step, states = torch.full_like(cloud.base[:, 0], 0.1), []
-    for index in range(num_moves):
-        cloud, info = move.step(cloud, density, mass, step, generator=generator)
-        step = adapt_step(step, info.acceptance, move, 1.0 if index < num_moves // 2 else 0.3)
-        states.append(cloud.particles[:, 0])
-    return torch.stack(states[-keep:])
-
-
-def cluster_chains(states: Tensor) -> Tensor:
-    """Give the cluster of each chain, ``(T, C, D)`` to ``(C,)``, by leaders.
-
-    Arguments:
-        states: States of the chains.
-    """
-    means = states.mean(0)
-    scales = states.var(0).mean(-1).clamp(min=1e-12).sqrt()
-    labels = torch.full_like(scales, -1, dtype=torch.long)
-    leaders: list[int] = []
-    for chain in scales.argsort().tolist():
-        lead = torch.tensor(leaders, dtype=torch.long)
-        wide = torch.maximum(scales[lead], scales[chain])
-        similar = wide / torch.minimum(scales[lead], scales[chain]) < 2.5
-        distance = (means[lead] - means[chain]).square().mean(-1).sqrt() / wide
-        distance = torch.where(similar, distance, torch.inf)
-        if leaders and float(distance.min()) < 1.5:
-            labels[chain] = int(distance.argmin())
-        else:
-            labels[chain] = len(leaders)
-            leaders.append(chain)
-    return labels
-
-
-def _shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
     count, dim = weights.sum(), points.shape[-1]
     centred = points - mean
     covariance = torch.einsum("n,nd,ne->de", weights / count, centred, centred)
@@ -156,44 +93,133 @@ def _shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
     return factor
 
 
-def expectation_maximization(mixture: Mixture, points: Tensor, num_rounds: int = 10) -> Mixture:
-    """Refit by EM; a component with fewer than D + 2 points keeps its shape.
+def expectation_maximization(
+    mixture: Mixture, points: Tensor, num_rounds: int = 10, log_weights: Tensor | None = None
+) -> Mixture:
+    """Refit by EM; a component with fewer than D + 2 effective points keeps its shape.
 
     Arguments:
         mixture: Where to start.
         points: ``(N, D)``.
         num_rounds: Rounds of EM.
+        log_weights: Of the points, ``(N,)``; equal by default.
     """
+    masses = effective_masses(points, log_weights)
     for _ in range(num_rounds):
-        share = log_joint(mixture, points).softmax(-1)
+        share = log_joint(mixture, points).softmax(-1) * masses[:, None]
         counts = share.sum(0)
         means, factors = mixture.means.clone(), mixture.factors.clone()
         for k in (counts >= points.shape[-1] + 2).nonzero()[:, 0].tolist():
             means[k] = share[:, k] @ points / counts[k]
-            factors[k] = _shrunk_factor(points, share[:, k], means[k])
+            factors[k] = shrunk_factor(points, share[:, k], means[k])
         # a floor of one point: pilot masses must not delete a mode
         weights = counts.clamp(min=1.0)
         mixture = Mixture(weights / weights.sum(), means, factors)
     return mixture
 
 
-def fit_mixture(states: Tensor, labels: Tensor, inflation: float = 1.15) -> Mixture:
-    """Fit a mixture to the pilot's states.
+def effective_masses(points: Tensor, log_weights: Tensor | None) -> Tensor:
+    """Give masses of weighted points, ``(N,)``, that sum to their effective number."""
+    if log_weights is None:
+        return torch.ones_like(points[:, 0])
+    return log_weights.softmax(0) * effective_sample_size(log_weights)
+
+
+def split_components(
+    mixture: Mixture,
+    points: Tensor,
+    groups: Tensor,
+    max_components: int,
+    log_weights: Tensor | None = None,
+) -> Mixture:
+    """Split components in two while that makes points likelier which the halves never saw.
+
+    Halves start along the longest axis, or with one centre and two widths. They are fitted to
+    one half of the groups and judged on the other: the gain in mean log-likelihood must exceed
+    two standard errors over groups.
 
     Arguments:
-        states: ``(T, C, D)``.
-        labels: Cluster of each chain, ``(C,)``.
-        inflation: Factor on the covariances.
+        mixture: Where to start.
+        points: ``(N, D)``.
+        groups: Which points belong together, ``(N,)``: those of a chain, say, say the same.
+        max_components: No more splits beyond.
+        log_weights: Of the points, ``(N,)``; equal by default.
     """
-    points = [states[:, labels == k].flatten(0, 1) for k in range(int(labels.max()) + 1)]
-    means = torch.stack([p.mean(0) for p in points])
-    factors = torch.stack(
-        [_shrunk_factor(p, torch.ones_like(p[:, 0]), m) for p, m in zip(points, means, strict=True)]
+    masses = effective_masses(points, log_weights)
+    queue, done = list(range(len(mixture.weights))), 0
+    while queue and len(mixture.weights) < max_components and done < 4 * max_components:
+        k, done = queue.pop(0), done + 1
+        mine = log_joint(mixture, points).argmax(-1) == k
+        halves = _best_halves(mixture, k, points[mine], groups[mine], masses[mine])
+        if halves is None:
+            continue
+        mixture = _replace(mixture, k, halves)
+        queue += [k, len(mixture.weights) - 1]
+    return mixture
+
+
+def _replace(mixture: Mixture, k: int, halves: Mixture) -> Mixture:
+    """Put the first half in the component's place and the second at the end."""
+    parts = []
+    scaled = halves._replace(weights=halves.weights * mixture.weights[k])
+    for old, new in zip(mixture, scaled, strict=True):
+        changed = old.clone()
+        changed[k] = new[0]
+        parts.append(torch.cat([changed, new[1:]]))
+    return Mixture(*parts)
+
+
+def _best_halves(
+    mixture: Mixture, k: int, points: Tensor, groups: Tensor, masses: Tensor
+) -> Mixture | None:
+    """Give two components for one, if they are likelier on what they weren't fitted to."""
+    odd = groups % 2 == 1
+    enough = 2 * (points.shape[-1] + 2)
+    if min(float(masses[odd].sum()), float(masses[~odd].sum())) < enough:
+        return None
+    whole = Mixture(mixture.weights.new_ones(1), mixture.means[k, None], mixture.factors[k, None])
+    whole = expectation_maximization(whole, points[odd], 1, masses[odd].log())
+    plain = log_joint(whole, points[~odd]).logsumexp(-1)
+    best, best_score = None, 2.0
+    for start in (_along_axis(whole), _in_width(whole)):
+        fitted = expectation_maximization(start, points[odd], 12, masses[odd].log())
+        gain = log_joint(fitted, points[~odd]).logsumexp(-1) - plain
+        score = _z_score(gain, groups[~odd], masses[~odd])
+        if score > best_score and float(fitted.weights.min()) * len(points) > enough:
+            best, best_score = fitted, score
+    return best and expectation_maximization(best, points, 6, masses.log())
+
+
+def _along_axis(one: Mixture) -> Mixture:
+    covariance = one.factors[0] @ one.factors[0].T
+    values, vectors = torch.linalg.eigh(covariance)
+    shift = values[-1].sqrt() * vectors[:, -1]
+    half = covariance - 0.6 * torch.outer(shift, shift)
+    factors = torch.linalg.cholesky(half).expand(2, *half.shape)
+    means = torch.stack([one.means[0] - 0.8 * shift, one.means[0] + 0.8 * shift])
+    return Mixture(one.weights.new_tensor([0.5, 0.5]), means, factors)
+
+
+def _in_width(one: Mixture) -> Mixture:
+    widths = one.weights.new_tensor([0.6, 1.4])[:, None, None]
+    return Mixture(
+        one.weights.new_tensor([0.5, 0.5]),
+        one.means.expand(2, -1),
+        widths * one.factors,
     )
-    sizes = means.new_tensor([len(p) for p in points])
-    start = Mixture(sizes / sizes.sum(), means, factors)
-    fitted = expectation_maximization(start, states.flatten(0, 1))
-    return fitted._replace(factors=math.sqrt(inflation) * fitted.factors)
+
+
+def _z_score(gain: Tensor, groups: Tensor, masses: Tensor) -> float:
+    """Mean gain over its standard error, groups being independent."""
+    index = torch.unique(groups, return_inverse=True)[1]
+    zeros = torch.zeros(int(index.max()) + 1, dtype=gain.dtype, device=gain.device)
+    sums = zeros.scatter_add(0, index, gain * masses)
+    return float(sums.sum() / sums.square().sum().sqrt().clamp(min=1e-300))
+
+
+def inflate(mixture: Mixture, inflation: float) -> Mixture:
+    """Multiply the covariances by a factor."""
+    return mixture._replace(factors=math.sqrt(inflation) * mixture.factors)
 
 
 def adapt_weights(

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from test_methods import Counted
+
+from diffsmc.estimators import evidence
+from diffsmc.mixture import log_joint
+from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
+from diffsmc.targets import Funnel, ManyWell, two_modes
+
+SMALL = MixtureFit(num_chains=100)
+METHODS = {
+    "importance sampling": ReferenceMixture(SMALL),
+    "stratified bridge": ReferenceMixture(SMALL, importance_ess=1.0),
+    "mixture diffusion": MixtureDiffusion(ReferenceMixture(SMALL), num_steps=8),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_modes_of_unequal_width_get_their_masses(name, generator):
+    target = two_modes(2, 0.2)
+    result = METHODS[name].run(target, 6, 300, generator=generator)
+    one = evidence(result.log_normalizers)
+    assert result.unbiased
+    assert result.path == name
+    assert abs(one.log_normalizer) < 4 * one.standard_error + 0.005
+    weights = (result.log_weights.softmax(-1) / 6)[..., None]
+    left = (weights[..., 0] * (result.particles[..., 0] < 0)).sum()
+    assert left.item() == pytest.approx(0.5, abs=0.02)
+    assert result.particles.shape[:2] == result.log_weights.shape == result.eves.shape
+
+
+def test_joined_histories_count_all_strata(generator):
+    result = ReferenceMixture(MixtureFit(num_chains=64), importance_ess=1.0).run(
+        two_modes(2, 0.5), 3, 100, generator=generator
+    )
+    num = result.log_weights.shape[-1]
+    info = result.history[-1]
+    assert info.ess.shape == (3,)
+    assert (info.ess <= num + 1e-9).all()
+    assert (info.families <= num).all()
+    torch.testing.assert_close(info.log_normalizer, result.log_normalizers)
+
+
+def test_too_many_modes_for_strata_are_said(generator):
+    method = ReferenceMixture(
+        MixtureFit(num_chains=100, max_components=20), adapt_islands=None, refits=2
+    )
+    result = method.run(ManyWell(16), 2, 200, generator=generator)
+    assert "one Gaussian for all" in result.notes[0]
+    assert abs(result.log_normalizers.mean() - ManyWell(16).log_normalizer) < 1.5
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_evaluations_are_counted(name, generator):
+    counted = Counted(two_modes(2, 0.5))
+    result = METHODS[name].run(counted, 2, 60, generator=generator)
+    assert counted.count == result.num_evaluations
+
+
+def test_importance_sampling_says_that_it_suffices(generator):
+    result = METHODS["importance sampling"].run(two_modes(2, 0.5), 2, 100, generator=generator)
+    assert "that suffices" in result.reason
+    # ten draws a particle, in equal strata
+    assert 900 <= result.particles.shape[1] <= 1000
+
+
+def test_a_mixture_that_does_not_fit_needs_the_bridge(generator):
+    result = ReferenceMixture(SMALL, refits=0).run(Funnel(10), 2, 200, generator=generator)
+    assert result.path == "stratified bridge"
+    assert "the bridge is needed" in result.reason
+
+
+def test_refitting_makes_the_mixture_closer(generator):
+    """Kullback-Leibler divergence from the funnel, on exact samples."""
+    target = Funnel(6)
+    exact = target.sample(4000, generator=generator)
+    gaps = []
+    for refits in (0, 2):
+        method = ReferenceMixture(SMALL, refits=refits)
+        start = torch.Generator().manual_seed(1)
+        pilot = SMALL.pilot(target, generator=start)
+        fitted = method.fit(pilot, target, 2000, generator=start)
+        gap = target.log_prob(exact) - log_joint(fitted.mixture, exact).logsumexp(-1)
+        gaps.append(float(gap.mean()))
+    assert gaps[1] < 0.7 * gaps[0]
+
+
+def test_rarely_found_modes_are_a_warning(generator):
+    from diffsmc.targets import student_mixture
+
+    method = ReferenceMixture(SMALL, refits=0, adapt_islands=None)
+    result = method.run(student_mixture(), 2, 200, generator=generator)
+    assert any("others were likely missed" in note for note in result.notes)
