@@ -2,16 +2,21 @@ import pytest
 import torch
 
 from diffsmc.checkpoints import CheckpointError
-from diffsmc.methods import Diffusion, Monitor, ReferenceMixture, Tempering
+from diffsmc.methods import Diffusion, Monitor, Tempering
 from diffsmc.potentials import MonteCarloPotential
+from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
 from diffsmc.resume import RunStore
+from diffsmc.selection import Automatic
 from diffsmc.targets import correlated_gaussian
 
 PILOT = Tempering(0.5, num_moves=1, adapt_islands=None)
+FIT = MixtureFit(num_chains=16, search_moves=30, revisit_moves=4, weight_points=100)
 METHODS = {
     "tempered": Tempering(0.6, num_moves=1),
     "diffusion": Diffusion(MonteCarloPotential(4), 6, pilot=PILOT, pilot_particles=60),
-    "mixture": ReferenceMixture(target_ess=0.99, num_chains=16, pilot_moves=30, weight_points=100),
+    "bridge": ReferenceMixture(FIT, target_ess=0.99, importance_ess=1.0),
+    "mixture diffusion": MixtureDiffusion(ReferenceMixture(FIT, target_ess=0.99), num_steps=4),
+    "automatic": Automatic(Tempering(0.6, num_moves=1)),
 }
 
 

@@ -58,6 +58,8 @@ def _describe(data: Any) -> dict[str, Any]:
         "standard_error": combined.standard_error,
         "interval_95": [combined.lower, combined.upper],
         "log_evidence_by_island": record.log_normalizers.tolist(),
+        "path": data.attrs["path"],
+        "reason": data.attrs["reason"],
         "unbiased": record.unbiased,
         "islands": weighted.sizes["chain"],
         "particles": weighted.sizes["draw"],

@@ -66,6 +66,8 @@ def _attributes(result: Result, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{f"evidence_{name}": value for name, value in combined._asdict().items()},
         "unbiased": int(result.unbiased),
+        "path": result.path,
+        "reason": result.reason,
         "num_evaluations": result.num_evaluations,
         "notes": json.dumps(result.notes),
         "settings": json.dumps(settings, default=str),

@@ -17,11 +17,12 @@ from diffsmc.configuration import InputError
 from diffsmc.descriptions import describe
 from diffsmc.diagnostics import diagnose as list_warnings
 from diffsmc.evaluation import build_report, evidence_of, write_report
-from diffsmc.methods import Method, Monitor, Report, Tempering
+from diffsmc.methods import Method, Monitor, Report
 from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
 from diffsmc.randomness import keyed_generator
 from diffsmc.results import read_result, to_inference_data, to_record, write_result
 from diffsmc.resume import RunStore
+from diffsmc.selection import Automatic
 from diffsmc.smc import State, StepInfo
 from diffsmc.targets import Target
 
@@ -64,7 +65,7 @@ def sample(
 
     Arguments:
         target: The target.
-        method: How to sample it; tempered SMC by default.
+        method: How to sample it; by default a pilot's diagnostics choose the path.
         num_islands: Independent runs, from which the interval comes.
         num_particles: Particles of each.
         seed: Seed of all draws.
@@ -77,7 +78,7 @@ def sample(
             f"num_islands must be at least 1 and num_particles 2, got {num_islands} and "
             f"{num_particles}"
         )
-    method = Tempering() if method is None else method
+    method = Automatic() if method is None else method
     generator = keyed_generator(seed)
     sizes = [num_islands, num_particles]
     asked = {**_settings(method, seed, 0.0), "target": describe(target), "sizes": sizes}
@@ -103,6 +104,7 @@ def _print_evidence(name: str, data: Any) -> None:
         f"{name}: log Z = {one.log_normalizer:.3f}, 95 % [{one.lower:.3f}, {one.upper:.3f}]"
         f" from {one.islands} islands"
     )
+    print(f"  path: {data.attrs['path']} ({data.attrs['reason']})")
     for note in json.loads(data.attrs["notes"]):
         print(f"  {note}")
     for warning in list_warnings(to_record(data)):
