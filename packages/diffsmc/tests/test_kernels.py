@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from diffsmc.kernels import HMC, MALA, PCN, RWM, ULA, Density, Mass, leapfrog, log_density
-from diffsmc.reference import isotropic
-from diffsmc.targets import correlated_gaussian
+from diffsmc.reference import GaussianReference, isotropic
+from diffsmc.targets import correlated_gaussian, differentiate
 from diffsmc.tempering import TemperedPath
 
 MOVES = [HMC(4), MALA(), RWM(), PCN(), ULA()]
@@ -71,6 +71,50 @@ def test_leapfrog_is_reversible(generator):
     back, r = leapfrog(there, -q, density, factor, step, 7)
     torch.testing.assert_close(back.particles, cloud.particles)
     torch.testing.assert_close(-r, p)
+
+
+@pytest.mark.parametrize("kind", ["dense", "diagonal"])
+def test_leapfrog_is_the_textbook_recursion_in_whitened_coordinates(kind, generator):
+    cloud, b, num = exact_cloud(20, generator), 0.6, 4
+    factor = masses()[kind].factor
+    matrix = factor[0] if factor.dim() == 3 else torch.diag(factor[0])
+    p = torch.randn(1, 20, 3, generator=generator, dtype=torch.float64)
+    step = 0.2 + 0.1 * torch.rand(1, 20, 1, generator=generator, dtype=torch.float64)
+    x, q = cloud.particles, p
+    for _ in range(num):
+        q = q + step / 2 * PATH.score(x, b) @ matrix
+        x = x + step * q @ matrix.T
+        q = q + step / 2 * PATH.score(x, b) @ matrix
+    for score in (PATH.score, None):
+        density = Density(lambda x: PATH.evaluate(x, gradient=True), b, score)
+        end, momentum = leapfrog(cloud, p, density, factor, step, num)
+        torch.testing.assert_close(end.particles, x)
+        torch.testing.assert_close(momentum, q)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        isotropic(3, 1.3),
+        GaussianReference(torch.tensor([0.1, 0.0, -2.0]).double(), torch.eye(3).double()),
+        GaussianReference(torch.zeros(3).double(), torch.diag(torch.tensor([1.0, 2, 3])).double()),
+        GaussianReference(torch.ones(3).double(), masses()["dense"].factor[0]),
+    ],
+)
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_scores_of_the_tempered_path_are_gradients_of_its_density(base, level, generator):
+    path = TemperedPath(TARGET, base)
+    x = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+
+    def density(x):
+        gaussian = torch.distributions.MultivariateNormal(base.mean, scale_tril=base.factor)
+        return (1 - level) * gaussian.log_prob(x) + level * TARGET.log_prob(x)
+
+    value, grad = differentiate(density, x)
+    cloud = path.evaluate(x, gradient=True)
+    torch.testing.assert_close(path.score(x, level), grad)
+    torch.testing.assert_close(log_density(cloud, level), value)
+    torch.testing.assert_close(cloud.base_grad + level * cloud.tilt_grad, grad)
 
 
 def test_leapfrog_error_falls_with_the_square_of_the_step(generator):

@@ -28,6 +28,7 @@ def test_analytic_gradients_equal_automatic_ones(name, generator):
     expected, expected_grad = differentiate(target.log_prob, x)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(grad, expected_grad)
+    torch.testing.assert_close(target.score(x), expected_grad)
     assert value.shape == (2, 6)
 
 

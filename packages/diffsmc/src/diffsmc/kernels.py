@@ -16,7 +16,8 @@ with :math:`p\sim N(0, I)` and :math:`\Delta = \log\pi(x') - \tfrac12|p'|^2 -
 \log\pi(x) + \tfrac12|p|^2`: HMC accepts with probability :math:`1\wedge e^\Delta`,
 MALA is one leapfrog step of it, and ULA takes every step and multiplies the weight
 by :math:`e^\Delta`. Any vector field may stand for the gradient, since the leapfrog
-map stays reversible and keeps volume.
+map stays reversible and keeps volume. Steps are taken for :math:`r = L^{-\top}p`, whose
+kicks need no product with :math:`L`; between its ends a trajectory asks for scores alone.
 
 References:
     Neal, MCMC using Hamiltonian dynamics, 2011.
@@ -45,8 +46,10 @@ __all__ = [
     "Mass",
     "Move",
     "MoveInfo",
+    "Trajectory",
     "leapfrog",
     "log_density",
+    "trajectory",
 ]
 
 
@@ -60,11 +63,20 @@ class Cloud(NamedTuple):
     tilt_grad: Tensor
 
 
+Score = Callable[[Tensor, float | Tensor], Tensor]
+
+
 class Density(NamedTuple):
-    """One density of a path: how to evaluate points, and the factor of the tilt."""
+    """One density of a path: how to evaluate points, and the factor of the tilt.
+
+    ``score`` gives the gradient of the log-density alone, ``score(x, temperature)``, where
+    that costs less than ``evaluate``. ``trajectory`` may be a compiled one.
+    """
 
     evaluate: Callable[[Tensor], Cloud]
     temperature: float
+    score: Score | None = None
+    trajectory: "Trajectory | None" = None
 
 
 class Mass(NamedTuple):
@@ -85,13 +97,17 @@ class MoveInfo(NamedTuple):
     proposal: Cloud
 
 
-def log_density(cloud: Cloud, temperature: float) -> Tensor:
+def log_density(cloud: Cloud, temperature: float | Tensor) -> Tensor:
     r"""Give :math:`\log p + b h`, where an infinite tilt counts only for :math:`b > 0`."""
-    return cloud.base if temperature == 0 else cloud.base + temperature * cloud.tilt
+    if isinstance(temperature, float) and temperature == 0:
+        return cloud.base
+    return cloud.base + temperature * cloud.tilt
 
 
-def _score(cloud: Cloud, temperature: float) -> Tensor:
-    return cloud.base_grad if temperature == 0 else cloud.base_grad + temperature * cloud.tilt_grad
+def _score(cloud: Cloud, temperature: float | Tensor) -> Tensor:
+    if isinstance(temperature, float) and temperature == 0:
+        return cloud.base_grad
+    return cloud.base_grad + temperature * cloud.tilt_grad
 
 
 def _scale(factor: Tensor, vectors: Tensor) -> Tensor:
@@ -101,6 +117,23 @@ def _scale(factor: Tensor, vectors: Tensor) -> Tensor:
 
 def _scale_transposed(factor: Tensor, vectors: Tensor) -> Tensor:
     return vectors * factor[:, None] if factor.dim() == 2 else vectors @ factor
+
+
+def _unscale_transposed(factor: Tensor, vectors: Tensor) -> Tensor:
+    """Apply the inverse of L transposed."""
+    if factor.dim() == 2:
+        return vectors / factor[:, None]
+    solved: Tensor = torch.linalg.solve_triangular(factor, vectors, upper=False, left=False)
+    return solved
+
+
+def _drift(factor: Tensor) -> Callable[[Tensor], Tensor]:
+    r"""Give the map by :math:`LL^\top`, one product a step instead of two."""
+    if factor.dim() == 2:
+        variance = factor.square()[:, None]
+        return lambda r: r * variance
+    covariance = factor @ factor.mT
+    return lambda r: r @ covariance
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -129,17 +162,45 @@ def leapfrog(
     cloud: Cloud, momentum: Tensor, density: Density, factor: Tensor, step: Tensor, num_steps: int
 ) -> tuple[Cloud, Tensor]:
     """Take leapfrog steps of size ``step``, ``(R, N, 1)``, in the coordinates of ``factor``."""
-    half = 0.5 * step
-    for _ in range(num_steps):
-        momentum = momentum + half * _scale_transposed(factor, _score(cloud, density.temperature))
-        cloud = density.evaluate(cloud.particles + _scale(factor, step * momentum))
-        momentum = momentum + half * _scale_transposed(factor, _score(cloud, density.temperature))
-    return cloud, momentum
+    temperature, drift = density.temperature, _drift(factor)
+    r = _unscale_transposed(factor, momentum)
+    # both are fresh tensors from here on, so they may be written to
+    r = torch.addcmul(r, step, _score(cloud, temperature), value=0.5)
+    x = torch.addcmul(cloud.particles, step, drift(r))
+    for _ in range(num_steps - 1):
+        r.addcmul_(step, _score_at(density, x))
+        x.addcmul_(step, drift(r))
+    new = density.evaluate(x)
+    r.addcmul_(step, _score(new, temperature), value=0.5)
+    return new, _scale_transposed(factor, r)
 
 
-def _hamiltonian_ratio(old: Cloud, p: Tensor, new: Cloud, q: Tensor, temperature: float) -> Tensor:
-    kinetic = 0.5 * (p.square().sum(-1) - q.square().sum(-1))
-    return log_density(new, temperature) - log_density(old, temperature) + kinetic
+def _score_at(density: Density, x: Tensor) -> Tensor:
+    if density.score is None:
+        return _score(density.evaluate(x), density.temperature)
+    return density.score(x, density.temperature)
+
+
+def trajectory(
+    cloud: Cloud, noise: Tensor, density: Density, factor: Tensor, step: Tensor, num_steps: int
+) -> tuple[Cloud, Tensor]:
+    r"""Give the end of a Hamiltonian trajectory and its log-ratio :math:`\Delta`, ``(R, N)``.
+
+    Arguments:
+        cloud: Where it starts.
+        noise: Momenta, standard normal, ``(R, N, D)``.
+        density: What it follows.
+        factor: Factor of the mass.
+        step: Step sizes, ``(R, N, 1)``.
+        num_steps: Leapfrog steps.
+    """
+    new, end = leapfrog(cloud, noise, density, factor, step, num_steps)
+    kinetic = 0.5 * (noise.square().sum(-1) - end.square().sum(-1))
+    temperature = density.temperature
+    return new, log_density(new, temperature) - log_density(cloud, temperature) + kinetic
+
+
+Trajectory = Callable[[Cloud, Tensor, Density, Tensor, Tensor, int], tuple[Cloud, Tensor]]
 
 
 class Move(ABC):
@@ -180,10 +241,11 @@ def _trajectory(
     *,
     generator: torch.Generator,
 ) -> tuple[Cloud, Tensor]:
-    """End of a Hamiltonian trajectory with fresh momenta, and its log-ratio ``(R, N)``."""
-    p = _normal(cloud.particles, generator)
-    new, q = leapfrog(cloud, p, density, mass.factor, step, num_leapfrogs)
-    return new, _hamiltonian_ratio(cloud, p, new, q, density.temperature)
+    """Follow a trajectory with fresh momenta, compiled where the density has it so."""
+    follow = density.trajectory or trajectory
+    noise = _normal(cloud.particles, generator)
+    dtype = noise.dtype
+    return follow(cloud, noise, density, mass.factor.to(dtype), step.to(dtype), num_leapfrogs)
 
 
 @dataclass(frozen=True)

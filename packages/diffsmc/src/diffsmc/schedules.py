@@ -14,8 +14,6 @@ import math
 import torch
 from torch import Tensor
 
-from .estimators import conditional_ess
-
 __all__ = ["bisect_level", "cosine_variances", "geometric_levels", "transition_variance"]
 
 OFFSET = 0.008
@@ -74,15 +72,22 @@ def bisect_level(
         target_ess: Wanted conditional ESS relative to N, in (0, 1).
         smallest: Least advance, which ends a search that cannot succeed.
     """
+    # one exponential a trial: with e = exp(a (h - max h)) the ratio is (sum We)^2 / sum We^2
+    shifted = tilt - tilt.amax(-1, keepdim=True).clamp(min=torch.finfo(tilt.dtype).min)
+    weights = log_weights.softmax(-1)
 
     def enough(advance: float) -> bool:
-        return float(conditional_ess(log_weights, advance * tilt).mean()) >= target_ess
+        growth = (advance * shifted).exp()
+        first, second = (weights * growth).sum(-1), (weights * growth.square()).sum(-1)
+        ratio = torch.where(second > 0, first.square() / second, 0.0)
+        return float(ratio.mean()) >= target_ess
 
     remaining = 1 - level
     if enough(remaining):
         return 1.0
     low, high = 0.0, remaining
-    while high - low > 1e-6 * high:
+    # levels need not be sharper than the estimate of the conditional ESS
+    while high - low > 1e-4 * high:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if enough(middle) else (low, middle)
         if high < smallest:

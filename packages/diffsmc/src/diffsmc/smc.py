@@ -306,8 +306,11 @@ def _resample(
     keep = torch.arange(drawn.shape[-1], device=drawn.device).expand_as(drawn)
     ancestors = torch.where(chosen[:, None], drawn, keep)
 
+    num = state.log_weights.shape[-1]
+    rows = (ancestors + num * torch.arange(len(drawn), device=drawn.device)[:, None]).flatten()
+
     def take(a: Tensor) -> Tensor:
-        return a.gather(1, ancestors if a.dim() == 2 else _expand_as_points(ancestors, a))
+        return a.flatten(0, 1).index_select(0, rows).unflatten(0, ancestors.shape)
 
     return state._replace(
         cloud=Cloud(*map(take, state.cloud)),
@@ -316,10 +319,6 @@ def _resample(
         log_weights=torch.where(chosen[:, None], 0.0, take(state.log_weights)),
         num_resampled=state.num_resampled + chosen.int(),
     )
-
-
-def _expand_as_points(index: Tensor, points: Tensor) -> Tensor:
-    return index[..., None].expand(*index.shape, points.shape[-1])
 
 
 def _move(
@@ -376,7 +375,9 @@ def check_finite(cloud: Cloud, index: int) -> None:
         NonFiniteLogDensityError: Naming the first such particle.
     """
     values = cloud.base + cloud.tilt
-    bad = (values.isnan() | (values == torch.inf)) & (cloud.particles.abs() < LARGEST).all(-1)
+    bad = ~(values < torch.inf)  # which NaN isn't either
+    if bool(bad.any()):
+        bad &= (cloud.particles.abs() < LARGEST).all(-1)
     if bool(bad.any()):
         island, particle = bad.nonzero()[0].tolist()
         point = cloud.particles[island, particle]

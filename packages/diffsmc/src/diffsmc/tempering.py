@@ -36,11 +36,13 @@ class TemperedPath(Path):
     def __init__(self, target: Target, base: GaussianReference) -> None:
         self.target = target
         self.base = base
-        eye = torch.eye(target.dim, dtype=base.factor.dtype, device=base.factor.device)
-        self._inverse = torch.linalg.solve_triangular(base.factor, eye, upper=False)
-        log_det = base.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = -log_det - target.dim / 2 * LOG_2PI
+        diagonal = base.factor.diagonal(dim1=-2, dim2=-1)
+        constant = -diagonal.log().sum(-1) - target.dim / 2 * LOG_2PI
         self._constant = constant[:, None] if constant.dim() else constant
+        eye = torch.eye(target.dim, dtype=base.factor.dtype, device=base.factor.device)
+        inverse = torch.linalg.solve_triangular(base.factor, eye, upper=False)
+        self._precision = _simplest(inverse.mT @ inverse)
+        self._mean = _without_zeros(base.mean)
 
     @override
     def start(
@@ -55,10 +57,23 @@ class TemperedPath(Path):
         )
         return self.evaluate(self.base.mean + noise @ factor.mT, gradient=gradient)
 
+    def base_score(self, x: Tensor) -> Tensor:
+        r"""Give :math:`\nabla\log p_0`."""
+        centred = self._mean - x
+        dense = self._precision.dim() > 1
+        return centred @ self._precision if dense else centred.mul_(self._precision)
+
     def base_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Give :math:`\log p_0` and its gradient."""
-        unit = (x - self.base.mean) @ self._inverse.mT
-        return self._constant - 0.5 * unit.square().sum(-1), -unit @ self._inverse
+        grad = self.base_score(x)
+        return self._constant + 0.5 * ((x - self._mean) * grad).sum(-1), grad
+
+    def score(self, x: Tensor, temperature: float | Tensor) -> Tensor:
+        r"""Give :math:`\nabla\log\pi_b`."""
+        base = self.base_score(x)
+        if isinstance(temperature, float) and temperature == 0:
+            return base
+        return torch.lerp(base, self.target.score(x), temperature)
 
     def evaluate(self, x: Tensor, *, gradient: bool) -> Cloud:
         """Evaluate base and tilt at points, ``(R, N, D)``."""
@@ -83,4 +98,16 @@ class TemperedPath(Path):
 
     @override
     def density(self, level: float, *, gradient: bool) -> Density:
-        return Density(lambda x: self.evaluate(x, gradient=gradient), level)
+        return Density(lambda x: self.evaluate(x, gradient=gradient), level, self.score)
+
+
+def _simplest(precision: Tensor) -> Tensor:
+    """Give a precision as ``(D, D)``, or as ``(D,)`` or a number where it is no more."""
+    diagonal = precision.diagonal(dim1=-2, dim2=-1)
+    if precision.dim() > 2 or not torch.equal(precision, torch.diag(diagonal)):
+        return precision
+    return diagonal[0] if bool((diagonal == diagonal[0]).all()) else diagonal
+
+
+def _without_zeros(mean: Tensor) -> Tensor:
+    return mean if bool(mean.any()) else mean.new_zeros(())

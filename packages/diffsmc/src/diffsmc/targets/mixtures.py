@@ -18,6 +18,15 @@ __all__ = ["GaussianMixture", "StudentMixture", "gmm40", "student_mixture", "two
 LOG_2PI = math.log(2 * math.pi)
 
 
+def _scaled_squares(x: Tensor, means: Tensor, scales: Tensor) -> Tensor:
+    r"""Give :math:`|x-\mu_k|^2/s_k^2`, ``(..., K)``, by one product and no ``(..., K, D)``."""
+    precision = scales.square().reciprocal()
+    square = torch.addcmul(
+        precision * means.square().sum(-1), x.square().sum(-1, keepdim=True), precision
+    )
+    return square - x @ (2 * precision[:, None] * means).T
+
+
 class GaussianMixture(Target):
     """Mixture of isotropic Gaussians.
 
@@ -57,8 +66,9 @@ class GaussianMixture(Target):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Give the log-density of each component times its mass, ``(..., K)``."""
-        square = (x[..., None, :] - self.means).square().sum(-1) / self.scales.square()
-        return -0.5 * square - self.dim * (self.scales.log() + 0.5 * LOG_2PI) + self.masses.log()
+        constant = self.masses.log() - self.dim * (self.scales.log() + 0.5 * LOG_2PI)
+        square = _scaled_squares(x, self.means, self.scales)
+        return torch.add(constant, square, alpha=-0.5)
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -67,9 +77,16 @@ class GaussianMixture(Target):
     @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         log_joint = self.log_joint(x)
+        return log_joint.logsumexp(-1) + (self.log_normalizer or 0.0), self._pull(x, log_joint)
+
+    @override
+    def score(self, x: Tensor) -> Tensor:
+        return self._pull(x, self.log_joint(x))
+
+    def _pull(self, x: Tensor, log_joint: Tensor) -> Tensor:
+        """Give the gradient, towards the centres by their shares."""
         pull = log_joint.softmax(-1) / self.scales.square()
-        grad = pull @ self.means - pull.sum(-1, keepdim=True) * x
-        return log_joint.logsumexp(-1) + (self.log_normalizer or 0.0), grad
+        return torch.addcmul(pull @ self.means, pull.sum(-1, keepdim=True), x, value=-1)
 
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """Draw exact samples, ``(num, D)``."""
@@ -107,9 +124,6 @@ class StudentMixture(Target):
     scales: Tensor
     masses: Tensor
 
-    def _square(self, x: Tensor) -> Tensor:
-        return (x[..., None, :] - self.means).square().sum(-1) / self.scales.square()
-
     def _log_joint(self, square: Tensor) -> Tensor:
         nu, d = self.freedom, self.dim
         constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - d / 2 * math.log(nu * math.pi)
@@ -118,7 +132,7 @@ class StudentMixture(Target):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Give the log-density of each component times its mass, ``(..., K)``."""
-        return self._log_joint(self._square(x))
+        return self._log_joint(_scaled_squares(x, self.means, self.scales))
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -126,11 +140,19 @@ class StudentMixture(Target):
 
     @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        square = self._square(x)
+        square = _scaled_squares(x, self.means, self.scales)
         log_joint = self._log_joint(square)
+        return log_joint.logsumexp(-1), self._pull(x, square, log_joint)
+
+    @override
+    def score(self, x: Tensor) -> Tensor:
+        square = _scaled_squares(x, self.means, self.scales)
+        return self._pull(x, square, self._log_joint(square))
+
+    def _pull(self, x: Tensor, square: Tensor, log_joint: Tensor) -> Tensor:
         curvature = (self.freedom + self.dim) / (self.freedom + square) / self.scales.square()
         pull = log_joint.softmax(-1) * curvature
-        return log_joint.logsumexp(-1), pull @ self.means - pull.sum(-1, keepdim=True) * x
+        return torch.addcmul(pull @ self.means, pull.sum(-1, keepdim=True), x, value=-1)
 
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """Draw exact samples, ``(num, D)``."""

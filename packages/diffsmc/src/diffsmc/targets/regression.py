@@ -79,6 +79,12 @@ class LogisticRegression(Target):
         grad = self.score_sum - fitted @ self.design - x / self.scale**2
         return x @ self.score_sum - softplus + self._log_prior(x), grad
 
+    @override
+    def score(self, x: Tensor) -> Tensor:
+        fitted = (x @ self.design.T).sigmoid()
+        prior = torch.add(self.score_sum, x, alpha=-1 / self.scale**2)
+        return prior - fitted @ self.design
+
 
 class LinearRegression(Target):
     r"""Posterior of a linear regression with known noise: the evidence is Gaussian.

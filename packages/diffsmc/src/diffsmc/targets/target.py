@@ -74,6 +74,10 @@ class Target(nn.Module, ABC):
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Give :math:`\log\gamma(x)`, ``(...)``, and its gradient, ``(..., D)``."""
 
+    def score(self, x: Tensor) -> Tensor:
+        r"""Give :math:`\nabla\log\gamma(x)` alone, which inner leapfrog steps need."""
+        return self.log_prob_and_grad(x)[1]
+
 
 def differentiate(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     r"""Give a log-density and its gradient by one reverse pass for all points.
