@@ -1,9 +1,20 @@
 import pytest
 import torch
 
-from diffsmc.kernels import HMC, MALA, PCN, RWM, ULA, Density, Mass, leapfrog, log_density
+from diffsmc.kernels import (
+    HMC,
+    MALA,
+    PCN,
+    RWM,
+    ULA,
+    Density,
+    Mass,
+    leapfrog,
+    log_density,
+    trajectory,
+)
 from diffsmc.reference import GaussianReference, isotropic
-from diffsmc.targets import correlated_gaussian, differentiate
+from diffsmc.targets import LogDensity, correlated_gaussian, differentiate
 from diffsmc.tempering import TemperedPath
 
 MOVES = [HMC(4), MALA(), RWM(), PCN(), ULA()]
@@ -144,3 +155,24 @@ def test_a_diverged_proposal_is_rejected(generator):
     moved, info = HMC(20).step(cloud, density, masses()["dense"], step, generator=generator)
     assert torch.equal(moved.particles, cloud.particles)
     assert info.acceptance.max() == 0
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_steps_are_spread_by_the_ratio_that_was_asked_for(spread, generator):
+    """On a flat density a leapfrog step moves by step times momentum: the ratio shows the step."""
+    flat = LogDensity(lambda x: 0.0 * x.sum(-1), 1)
+    path = TemperedPath(flat, isotropic(1, 1e6))
+    cloud = path.evaluate(torch.zeros(1, 10_000, 1).double(), gradient=True)
+    seen = []
+
+    def watch(cloud, noise, density, factor, step, num_steps):
+        seen.append(step)
+        return trajectory(cloud, noise, density, factor, step, num_steps)
+
+    density = path.density(1.0, gradient=True)._replace(trajectory=watch)
+    unit = Mass(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
+    step = torch.tensor([0.3], dtype=torch.float64)
+    HMC(2, spread).step(cloud, density, unit, step, generator=generator)
+    ratio = (seen[0] / 0.3).log()
+    assert ratio.amax() - ratio.amin() == pytest.approx(spread, abs=2e-3)
+    assert ratio.mean() == pytest.approx(0.0, abs=4 * spread / 12**0.5 / 100)

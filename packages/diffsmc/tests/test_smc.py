@@ -55,6 +55,18 @@ def test_tempered_evidence_is_unbiased(move):
 
 
 @pytest.mark.parametrize(
+    "move", [HMC(3), MALA(), RWM(), PCN(), ULA()], ids=lambda m: type(m).__name__
+)
+def test_evidence_in_single_precision_is_unbiased(move):
+    target = correlated_gaussian(3)
+    path = TemperedPath(target, isotropic(3, 1.5), single=True)
+    cloud = path.start(1, 8, gradient=True, generator=torch.Generator().manual_seed(0))
+    assert (cloud.particles.dtype, cloud.tilt.dtype) == (torch.float32, torch.float64)
+    assert target.mean.dtype == torch.float64
+    assert abs(frozen_score(target, path, LEVELS, Settings(move, ess_threshold=0.7))) < 3
+
+
+@pytest.mark.parametrize(
     "scheme",
     [resampling.multinomial, resampling.stratified, resampling.residual, resampling.ssp],
 )

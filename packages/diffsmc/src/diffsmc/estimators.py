@@ -109,7 +109,7 @@ def lee_whiteley_variance(log_weights: Tensor, eves: Tensor, num_resampled: Tens
 
 def weighted_moments(particles: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Give weighted mean and covariance of each island, ``(R, D)`` and ``(R, D, D)``."""
-    weights = log_weights.softmax(-1)
+    weights, particles = log_weights.softmax(-1), particles.to(log_weights.dtype)
     mean = torch.einsum("rn,rnd->rd", weights, particles)
     centred = particles - mean[:, None]
     return mean, torch.einsum("rn,rnd,rne->rde", weights, centred, centred)

@@ -244,22 +244,24 @@ def _trajectory(
     """Follow a trajectory with fresh momenta, compiled where the density has it so."""
     follow = density.trajectory or trajectory
     noise = _normal(cloud.particles, generator)
-    dtype = noise.dtype
-    return follow(cloud, noise, density, mass.factor.to(dtype), step.to(dtype), num_leapfrogs)
+    return follow(cloud, noise, density, mass.factor, step.to(noise.dtype), num_leapfrogs)
 
 
 @dataclass(frozen=True)
 class HMC(Move):
-    """Hamiltonian Monte Carlo with a step size jittered per particle.
+    r"""Hamiltonian Monte Carlo with a step size drawn for every particle.
+
+    Steps are :math:`\epsilon e^{s(u - 1/2)}` with :math:`u` uniform: where modes have unequal
+    widths one step size serves the widest and freezes the narrowest.
 
     Arguments:
         num_leapfrogs: Leapfrog steps.
-        jitter: Steps are uniform in ``1 - jitter`` to ``1 + jitter`` of the step size.
+        spread: :math:`s`, the log of the ratio of the largest to the smallest step.
         target_acceptance: What the step size is adapted to.
     """
 
     num_leapfrogs: int = 10
-    jitter: float = 0.4
+    spread: float = 0.8
     target_acceptance: float = 0.65
 
     @property
@@ -281,7 +283,7 @@ class HMC(Move):
         *,
         generator: torch.Generator,
     ) -> tuple[Cloud, MoveInfo]:
-        factor = 1 + self.jitter * (2 * _uniform(cloud.base, generator) - 1)
+        factor = torch.exp(self.spread * (_uniform(cloud.base, generator) - 0.5))
         step = (step_size[:, None] * factor)[..., None]
         new, ratio = _trajectory(
             cloud, density, mass, step, self.num_leapfrogs, generator=generator

@@ -270,6 +270,9 @@ class Tempering(Method):
             ``num_moves``; it divides the number of particles.
         adapt_islands: Islands of a first pass that adapts; what it adapted is frozen, and
             the evidence of the second pass unbiased. None adapts in the only pass.
+        compiled: Whether trajectories are compiled, which pays in long runs of small targets
+            and needs a C++ compiler.
+        single: Whether particles are kept in single precision, with weights in double.
     """
 
     target_ess: float = 0.9
@@ -281,6 +284,8 @@ class Tempering(Method):
     base_scale: float | None = None
     chain_length: int = 1
     adapt_islands: int | None = 4
+    compiled: bool = False
+    single: bool = False
 
     @override
     def run(
@@ -293,7 +298,9 @@ class Tempering(Method):
         monitor: Monitor = Monitor(),
     ) -> Result:
         scale = target.scale if self.base_scale is None else self.base_scale
-        path = TemperedPath(target, isotropic(target.dim, scale))
+        path = TemperedPath(
+            target, isotropic(target.dim, scale), compiled=self.compiled, single=self.single
+        )
         schedule: Schedule = (
             AdaptiveSchedule(self.target_ess) if self.levels is None else FixedSchedule(self.levels)
         )

@@ -337,9 +337,11 @@ def _move(
     acceptance = torch.full_like(state.log_normalizer, torch.nan)
     chain = [(state.cloud, state.log_weights)]
     waste_free = settings.chain_length > 1
+    dtype = state.cloud.particles.dtype
+    mass = Mass(*(part.to(dtype) for part in mass))
     for _ in range(settings.chain_length - 1 if waste_free else settings.num_moves):
         cloud, info = settings.move.step(
-            state.cloud, density, mass, state.step_size, generator=generator
+            state.cloud, density, mass, state.step_size.to(dtype), generator=generator
         )
         check_finite(info.proposal, state.num_steps)
         step_size = state.step_size

@@ -8,12 +8,14 @@ References:
     Neal, Annealed importance sampling, Statistics and Computing 2001.
 """
 
+import copy
 import math
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from .compilation import CompiledTrajectory
 from .kernels import Cloud, Density
 from .reference import GaussianReference
 from .smc import Path
@@ -31,9 +33,23 @@ class TemperedPath(Path):
         target: The target.
         base: Where the path starts. Its mean may be ``(R, 1, D)`` and its factor
             ``(R, D, D)``, one for each island.
+        compiled: Whether trajectories are compiled.
+        single: Whether particles and gradients are ``float32``; weights, and what they are made
+            of, stay ``float64``.
     """
 
-    def __init__(self, target: Target, base: GaussianReference) -> None:
+    def __init__(
+        self,
+        target: Target,
+        base: GaussianReference,
+        *,
+        compiled: bool = False,
+        single: bool = False,
+    ) -> None:
+        if single:
+            # a copy, since a module's buffers are converted in place
+            target = copy.deepcopy(target).float()
+            base = GaussianReference(base.mean.float(), base.factor.float())
         self.target = target
         self.base = base
         diagonal = base.factor.diagonal(dim1=-2, dim2=-1)
@@ -43,6 +59,9 @@ class TemperedPath(Path):
         inverse = torch.linalg.solve_triangular(base.factor, eye, upper=False)
         self._precision = _simplest(inverse.mT @ inverse)
         self._mean = _without_zeros(base.mean)
+        self._trajectory = (
+            CompiledTrajectory(self._evaluate_with_gradient, self.score) if compiled else None
+        )
 
     @override
     def start(
@@ -73,6 +92,8 @@ class TemperedPath(Path):
         base = self.base_score(x)
         if isinstance(temperature, float) and temperature == 0:
             return base
+        if isinstance(temperature, Tensor):
+            temperature = temperature.to(x.dtype)
         return torch.lerp(base, self.target.score(x), temperature)
 
     def evaluate(self, x: Tensor, *, gradient: bool) -> Cloud:
@@ -80,9 +101,10 @@ class TemperedPath(Path):
         base, base_grad = self.base_density(x)
         if not gradient:
             none = x.new_zeros(()).expand_as(x)
-            return Cloud(x, base, self.target.log_prob(x) - base, none, none)
+            value = self.target.log_prob(x).double()
+            return Cloud(x, base.double(), value - base, none, none)
         value, grad = self.target.log_prob_and_grad(x)
-        return Cloud(x, base, value - base, base_grad, grad - base_grad)
+        return Cloud(x, base.double(), value.double() - base, base_grad, grad - base_grad)
 
     @override
     def advance(
@@ -98,7 +120,12 @@ class TemperedPath(Path):
 
     @override
     def density(self, level: float, *, gradient: bool) -> Density:
-        return Density(lambda x: self.evaluate(x, gradient=gradient), level, self.score)
+        if not gradient:
+            return Density(lambda x: self.evaluate(x, gradient=False), level)
+        return Density(self._evaluate_with_gradient, level, self.score, self._trajectory)
+
+    def _evaluate_with_gradient(self, x: Tensor) -> Cloud:
+        return self.evaluate(x, gradient=True)
 
 
 def _simplest(precision: Tensor) -> Tensor:
