@@ -43,8 +43,9 @@ class CompiledTrajectory:
             return trajectory(cloud, noise, density, factor, step, num_steps)
 
         self._plain = run
-        # targets must not use up one another's limit of recompilations
-        self._compiled: Any = torch.compile(run, isolate_recompiles=True)
+        # targets must not use up one another's limit of recompilations; not in torch's types yet
+        compiler: Any = torch.compile
+        self._compiled: Any = compiler(run, isolate_recompiles=True)
 
     def __call__(
         self,

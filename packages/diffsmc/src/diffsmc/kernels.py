@@ -251,18 +251,22 @@ def _trajectory(
 class HMC(Move):
     r"""Hamiltonian Monte Carlo with a step size drawn for every particle.
 
-    Steps are :math:`\epsilon e^{s(u - 1/2)}` with :math:`u` uniform: where modes have unequal
-    widths one step size serves the widest and freezes the narrowest.
+    Steps are uniform around the adapted one, or, with :math:`u` uniform,
+    :math:`\epsilon e^{s(u - 1/2)}`: where modes have unequal widths one step size serves the
+    widest and freezes the narrowest.
 
     Arguments:
         num_leapfrogs: Leapfrog steps.
-        spread: :math:`s`, the log of the ratio of the largest to the smallest step.
+        jitter: Steps are uniform in ``1 - jitter`` to ``1 + jitter`` of the step size.
         target_acceptance: What the step size is adapted to.
+        spread: :math:`s`, the log of the ratio of the largest to the smallest step; above 0 it
+            replaces the jitter.
     """
 
     num_leapfrogs: int = 10
-    spread: float = 0.8
+    jitter: float = 0.4
     target_acceptance: float = 0.65
+    spread: float = 0.0
 
     @property
     def num_evaluations(self) -> int:  # type: ignore[override]
@@ -283,7 +287,8 @@ class HMC(Move):
         *,
         generator: torch.Generator,
     ) -> tuple[Cloud, MoveInfo]:
-        factor = torch.exp(self.spread * (_uniform(cloud.base, generator) - 0.5))
+        u = 2 * _uniform(cloud.base, generator) - 1
+        factor = torch.exp(0.5 * self.spread * u) if self.spread else 1 + self.jitter * u
         step = (step_size[:, None] * factor)[..., None]
         new, ratio = _trajectory(
             cloud, density, mass, step, self.num_leapfrogs, generator=generator

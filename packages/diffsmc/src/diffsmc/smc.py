@@ -310,7 +310,8 @@ def _resample(
     rows = (ancestors + num * torch.arange(len(drawn), device=drawn.device)[:, None]).flatten()
 
     def take(a: Tensor) -> Tensor:
-        return a.flatten(0, 1).index_select(0, rows).unflatten(0, ancestors.shape)
+        taken = a.flatten(0, 1).index_select(0, rows)
+        return taken.reshape(*ancestors.shape, *a.shape[2:])
 
     return state._replace(
         cloud=Cloud(*map(take, state.cloud)),
