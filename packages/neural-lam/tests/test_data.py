@@ -5,13 +5,13 @@ import pytest
 import torch
 import xarray as xr
 
+from neural_lam.construction import Grid, Rectangular
 from neural_lam.data.domain import area_weights, frame_interior, make_domain
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import combine, moments, state_statistics, write_statistics
 from neural_lam.data.windows import Windows
-from neural_lam.graph import rectangular_graph
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_area_weights_integrate_the_sphere():
 
 def test_a_graph_of_another_grid_is_refused(wave_store):
     y, x = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
-    graph = rectangular_graph(torch.stack((x, y), -1).reshape(-1, 2), (9, 9))
+    graph = Rectangular().build(Grid(torch.stack((x, y), -1).reshape(-1, 2), (9, 9)))
     with pytest.raises(ValueError, match=r"the graph has 81 grid nodes, but .* has 14 x 17 = 238"):
         make_domain(
             FieldStore(wave_store, ["height"]),

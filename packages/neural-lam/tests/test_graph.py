@@ -1,7 +1,10 @@
+import itertools
+
 import pytest
 import torch
 
-from neural_lam.graph import edge_set, read_graph, rectangular_graph, write_graph
+from neural_lam.construction import Grid, Rectangular
+from neural_lam.graph import edge_set, feature_rows, read_graph, write_graph
 
 
 def lattice(rows, columns):
@@ -9,28 +12,52 @@ def lattice(rows, columns):
     return torch.stack((x, y), -1).reshape(-1, 2).double()
 
 
-@pytest.mark.parametrize("shape", [(27, 27), (33, 49), (20, 31)])
-def test_every_grid_node_is_encoded_and_decoded(shape):
-    graph = rectangular_graph(lattice(*shape), shape)
-    nodes = torch.arange(shape[0] * shape[1])
-    assert torch.equal(graph.g2m.senders.unique(), nodes)
-    assert torch.equal(graph.m2g.receivers.unique(), nodes)
-    for edges in (graph.g2m, graph.m2m, graph.m2g):
+def graph_over(*shape, **options):
+    return Rectangular(**options).build(Grid(lattice(*shape), shape))
+
+
+def all_edges(graph):
+    return (graph.g2m, *graph.m2m, *graph.up, *graph.down, graph.m2g)
+
+
+def test_features_are_differences_in_units_of_the_longest_edge():
+    graph = graph_over(27, 33, hierarchical=True)
+    longest = max(
+        (nodes[edges.senders] - nodes[edges.receivers]).norm(dim=1).max()
+        for nodes, edges in zip(graph.mesh, graph.m2m, strict=True)
+    )
+    ends = [
+        (graph.grid, graph.mesh[0]),
+        *zip(graph.mesh, graph.mesh, strict=True),
+        *itertools.pairwise(graph.mesh),
+        *((coarse, fine) for fine, coarse in itertools.pairwise(graph.mesh)),
+        (graph.mesh[0], graph.grid),
+    ]
+    for edges, (senders, receivers) in zip(all_edges(graph), ends, strict=True):
+        difference = (senders[edges.senders] - receivers[edges.receivers]) / longest
+        expected = torch.cat((difference.norm(dim=1, keepdim=True), difference), 1).float()
+        torch.testing.assert_close(edges.edge_features, expected, rtol=0, atol=2e-6)
+        assert (edges.num_senders, edges.num_receivers) == (len(senders), len(receivers))
         assert torch.equal(edges.receivers, edges.receivers.sort().values)
 
 
-def test_distinct_rows_give_back_the_features_of_every_edge():
-    graph = rectangular_graph(lattice(27, 33), (27, 33))
-    longest = (graph.mesh[graph.m2m.senders] - graph.mesh[graph.m2m.receivers]).norm(dim=1).max()
-    for edges, senders, receivers in (
-        (graph.g2m, graph.grid, graph.mesh),
-        (graph.m2m, graph.mesh, graph.mesh),
-        (graph.m2g, graph.mesh, graph.grid),
-    ):
-        difference = (senders[edges.senders] - receivers[edges.receivers]) / longest
-        expected = torch.cat((difference.norm(dim=1, keepdim=True), difference), 1).float()
-        torch.testing.assert_close(edges.features[edges.row], expected, rtol=0, atol=2e-6)
+def test_on_a_regular_grid_features_repeat():
+    graph = graph_over(40, 41)
+    for edges in (graph.g2m, *graph.m2m, graph.m2g):
         assert len(edges.features) < len(edges.senders) / 10
+
+
+def test_few_repeats_are_not_looked_up():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(50, 3, generator=generator)
+    features[7] = features[3]
+    distinct, row = feature_rows(features)
+    assert torch.equal(distinct, features)
+    assert torch.equal(row, torch.arange(50))
+    twice = features.repeat(2, 1)
+    distinct, row = feature_rows(twice)
+    assert len(distinct) == 49
+    assert torch.equal(distinct[row], twice)
 
 
 def test_the_order_of_edges_does_not_matter():
@@ -41,17 +68,17 @@ def test_the_order_of_edges_does_not_matter():
     assert torch.equal(a.features[a.row], b.features[b.row])
 
 
-def test_a_radius_that_leaves_grid_nodes_out_is_refused():
-    with pytest.raises(ValueError, match="sender nodes have no edge"):
-        rectangular_graph(lattice(27, 27), (27, 27), radius=0.4)
-
-
 def test_a_graph_survives_its_file(tmp_path):
-    graph = rectangular_graph(lattice(18, 18), (18, 18))
+    graph = graph_over(18, 18, hierarchical=True)
     write_graph(graph, tmp_path / "graph.pt")
     again = read_graph(tmp_path / "graph.pt")
-    assert torch.equal(again.m2g.features, graph.m2g.features)
-    assert again.g2m.num_receivers == graph.g2m.num_receivers
+    assert type(again) is type(graph)
+    for one, other in zip(all_edges(again), all_edges(graph), strict=True):
+        assert torch.equal(one.edge_index, other.edge_index)
+        assert torch.equal(one.edge_features, other.edge_features)
+        assert one[4:] == other[4:]
+    for one, other in zip(again.mesh_features, graph.mesh_features, strict=True):
+        assert torch.equal(one, other)
     assert [file.name for file in tmp_path.iterdir()] == ["graph.pt"]
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.graph import rectangular_graph
+from neural_lam.construction import Grid, Rectangular
 from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
@@ -60,7 +60,7 @@ def test_curves_show_every_forecast(tmp_path):
 
 def test_a_graph_is_drawn_with_all_its_edges():
     y, x = torch.meshgrid(torch.arange(12), torch.arange(15), indexing="ij")
-    graph = rectangular_graph(torch.stack((x, y), -1).reshape(-1, 2), (12, 15))
+    graph = Rectangular().build(Grid(torch.stack((x, y), -1).reshape(-1, 2).double(), (12, 15)))
     figure = draw_graph(graph)
     drawn = [len(axes.collections[0].get_segments()) for axes in figure.axes]
-    assert drawn == [len(edges.senders) for edges in (graph.g2m, graph.m2m, graph.m2g)]
+    assert drawn == [len(edges.senders) for edges in (graph.g2m, *graph.m2m, graph.m2g)]

@@ -102,7 +102,7 @@ def test_stop_and_resume_equals_no_stop(tmp_path, wave_store, step):
 
 
 def test_training_learns_to_beat_persistence(tmp_path, wave_store):
-    scores = fit(wave_store, tmp_path, epochs=6, batch_size=1, learning_rate=5e-3)["scores"]
+    scores = fit(wave_store, tmp_path, epochs=10, batch_size=1, learning_rate=5e-3)["scores"]
     source = data(wave_store)
     errors = [
         (batch.target[:, 0] - batch.initial[:, 1])[:, source.domain.interior > 0, 0]

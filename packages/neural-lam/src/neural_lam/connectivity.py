@@ -12,20 +12,24 @@ from torch import Tensor
 
 from neural_lam.configuration import InputError
 
-__all__ = ["connected", "k_nearest", "within_radius"]
+__all__ = ["connected", "containing_triangle", "k_nearest", "within_radius"]
+
+
+def by_receiver(edge_index: Tensor) -> Tensor:
+    """The same edges, sorted by receiver and then by sender."""
+    span = int(edge_index[0].max()) + 1 if edge_index.shape[1] else 1
+    key = torch.sort(edge_index[1] * span + edge_index[0]).values
+    return torch.stack((key % span, key.div(span, rounding_mode="floor")))
 
 
 def within_radius(senders: Tensor, receivers: Tensor, radius: float) -> Tensor:
     """Edges from every sender to the receivers at most ``radius`` away."""
     if not radius > 0:
         raise InputError(f"radius must be positive, got {radius}")
-    neighbours = cKDTree(senders.numpy()).query_ball_point(
-        receivers.numpy(), radius, return_sorted=True
+    found = cKDTree(senders.numpy()).sparse_distance_matrix(
+        cKDTree(receivers.numpy()), radius, output_type="ndarray"
     )
-    degree = [len(found) for found in neighbours]
-    source = np.concatenate([np.asarray(found, dtype=np.int64) for found in neighbours])
-    target = np.repeat(np.arange(len(receivers)), degree)
-    return torch.from_numpy(np.stack((source, target)))
+    return by_receiver(torch.from_numpy(np.stack((found["i"], found["j"])).astype(np.int64)))
 
 
 def k_nearest(senders: Tensor, receivers: Tensor, k: int) -> Tensor:
@@ -37,8 +41,67 @@ def k_nearest(senders: Tensor, receivers: Tensor, k: int) -> Tensor:
     return torch.stack((source, torch.arange(len(receivers)).repeat_interleave(k)))
 
 
-def connected(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:
+def _homogeneous(points: Tensor) -> Tensor:
+    """Rays to points of the plane at height 1; points of the sphere are rays already."""
+    return (
+        torch.cat((points, points.new_ones(len(points), 1)), 1) if points.shape[1] == 2 else points
+    )
+
+
+def containing_triangle(
+    senders: Tensor, triangles: Tensor, receivers: Tensor, *, candidates: int = 12
+) -> Tensor:
+    """Edges to every receiver from the three vertices of the triangle that contains it.
+
+    Works in the plane, ``D = 2``, and on the unit sphere, ``D = 3``, where a triangle is the
+    cone over it. A receiver is in the triangle in which the smallest of its barycentric
+    coordinates is largest, among those with the nearest centres.
+
+    Arguments:
+        senders: Vertices, ``(S, D)``.
+        triangles: Their indices, ``(T, 3)``, all of one orientation.
+        receivers: ``(R, D)``.
+        candidates: Triangles to look at for each receiver.
+
+    Raises:
+        ValueError: A receiver lies outside all triangles.
+    """
+    rays, points = _homogeneous(senders.double()), _homogeneous(receivers.double())
+    centres = rays[triangles].mean(1)
+    count = min(candidates, len(triangles))
+    _, near = cKDTree(centres.numpy()).query(points.numpy(), k=list(range(1, count + 1)))
+    a, b, c = rays[triangles].unbind(1)
+    # Barycentric coordinates are volumes of the cones over the three parts.
+    normals = torch.stack((b.cross(c, dim=1), c.cross(a, dim=1), a.cross(b, dim=1)), 1)
+    volume = (normals[:, 0] * a).sum(1)
+    chosen = torch.empty(len(points), dtype=torch.long)
+    smallest = torch.empty(len(points), dtype=torch.float64)
+    # Blocks bound the memory of the candidates.
+    for rows in torch.split(torch.arange(len(points)), 200_000):
+        index = torch.from_numpy(near)[rows]
+        weights = torch.einsum("rtkd,rd->rtk", normals[index], points[rows])
+        least = (weights / volume[index, None]).min(2).values
+        best = least.max(1)
+        smallest[rows] = best.values
+        chosen[rows] = index.gather(1, best.indices[:, None])[:, 0]
+    outside = int((smallest < -1e-9).sum())
+    if outside:
+        raise InputError(
+            f"{outside} of {len(points)} receiver nodes lie outside the mesh; use a larger mesh"
+        )
+    source = triangles[chosen].sort(1).values.flatten()
+    return torch.stack((source, torch.arange(len(points)).repeat_interleave(3)))
+
+
+def connected(
+    edge_index: Tensor, num_senders: int | None = None, num_receivers: int | None = None
+) -> Tensor:
     """The same edges, if every sender and every receiver has one.
+
+    Arguments:
+        edge_index: ``(2, E)``.
+        num_senders: Number of senders, where each must have an edge.
+        num_receivers: Number of receivers, where each must have an edge.
 
     Raises:
         ValueError: A node would be left out, as grid nodes are when the radius is too small.
@@ -47,6 +110,8 @@ def connected(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tenso
         ("sender", edge_index[0], num_senders),
         ("receiver", edge_index[1], num_receivers),
     ):
+        if count is None:
+            continue
         left_out = count - int((torch.bincount(index, minlength=count) > 0).sum())
         if left_out:
             raise InputError(

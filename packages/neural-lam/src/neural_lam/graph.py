@@ -1,12 +1,15 @@
 r"""The graph of an encode-process-decode forecaster.
 
-Grid nodes send to mesh nodes (``g2m``), mesh nodes to each other (``m2m``) and back to the
-grid (``m2g``). An edge from :math:`s` to :math:`r` has the features
-:math:`(\lVert x_s - x_r \rVert, x_s - x_r)` in units of the longest mesh edge. On a regular
-grid they repeat, so each set of edges keeps its distinct rows once, with an index.
+Grid nodes send to mesh nodes (``g2m``), mesh nodes of a level to each other (``m2m``), to the
+next coarser level (``up``) and back (``down``), and those of the finest level to the grid
+(``m2g``). A flat or multiscale mesh has one level. In the plane, an edge from :math:`s` to
+:math:`r` has the features :math:`(\lVert x_s - x_r \rVert, x_s - x_r)` in units of the longest
+edge within the mesh. On a regular grid they repeat, so each set of edges keeps its distinct
+rows once, with an index.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +17,18 @@ import torch
 from torch import Tensor
 
 from neural_lam.configuration import InputError
-from neural_lam.connectivity import connected, k_nearest, within_radius
-from neural_lam.mesh import merge_levels, rectangular_levels
 
-__all__ = ["EdgeSet", "Graph", "edge_set", "read_graph", "rectangular_graph", "write_graph"]
+__all__ = [
+    "EdgeSet",
+    "Graph",
+    "edge_set",
+    "feature_rows",
+    "graph_from_dict",
+    "graph_to_dict",
+    "read_graph",
+    "sorted_edges",
+    "write_graph",
+]
 
 
 class EdgeSet(NamedTuple):
@@ -28,6 +39,7 @@ class EdgeSet(NamedTuple):
         receivers: ``(E,)``, ascending.
         features: The distinct rows of the static features, ``(U, F)``.
         row: Row of ``features`` that belongs to each edge, ``(E,)``.
+        num_senders: Number of sending nodes.
         num_receivers: Number of receiving nodes.
     """
 
@@ -35,35 +47,84 @@ class EdgeSet(NamedTuple):
     receivers: Tensor
     features: Tensor
     row: Tensor
+    num_senders: int
     num_receivers: int
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Senders and receivers, ``(2, E)``."""
+        return torch.stack((self.senders, self.receivers))
+
+    @property
+    def edge_features(self) -> Tensor:
+        """Features of every edge, ``(E, F)``."""
+        return self.features[self.row]
 
 
 class Graph(NamedTuple):
-    """A grid, a mesh, and the edges within and between them.
+    """A grid, a mesh of one or more levels, and the edges within and between them.
 
     Arguments:
         grid: Positions of the grid nodes, ``(G, D)``.
-        mesh: Positions of the mesh nodes, ``(N, D)``.
-        g2m: Edges from the grid to the mesh.
-        m2m: Edges within the mesh.
-        m2g: Edges from the mesh to the grid.
+        mesh: Positions of the nodes of each level, the finest first, ``(N_l, D)``.
+        mesh_features: Their static features, ``(N_l, F)``.
+        g2m: Edges from the grid to the finest level.
+        m2g: Edges from the finest level to the grid.
+        m2m: Edges within each level.
+        up: Edges from each level to the next coarser.
+        down: Edges back.
     """
 
     grid: Tensor
-    mesh: Tensor
+    mesh: tuple[Tensor, ...]
+    mesh_features: tuple[Tensor, ...]
     g2m: EdgeSet
-    m2m: EdgeSet
     m2g: EdgeSet
+    m2m: tuple[EdgeSet, ...]
+    up: tuple[EdgeSet, ...]
+    down: tuple[EdgeSet, ...]
 
-    @property
-    def mesh_features(self) -> Tensor:
-        """Positions of the mesh nodes, centred and divided by the largest, ``(N, D)``."""
-        centred = self.mesh - self.grid.mean(0)
-        return (centred / centred.abs().max()).float()
+
+def _keys(features: Tensor) -> Tensor:
+    """One integer a row: equal for rows that agree to 1e-6, different for others but by chance."""
+    cells = torch.round(features.double() * 1e6).long()
+    multipliers = torch.tensor([0x9E3779B97F4A7C1, 0x1F3D5B79A2C4E69, 0x2545F4914F6CDD1, 1])
+    count = features.shape[1]
+    return (cells * multipliers.repeat(-(-count // 4))[:count]).sum(1)
+
+
+def feature_rows(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct rows of features ``(E, F)`` and the row of each edge.
+
+    Rows equal to 1e-6 are one. Where few repeat, every edge keeps a row of its own.
+    """
+    _, row = torch.unique(_keys(features), return_inverse=True)
+    count = int(row.max()) + 1 if len(row) else 0
+    every = torch.arange(len(features))
+    if count > 0.7 * len(features):
+        return features.float(), every
+    first = torch.empty(count, dtype=torch.long).index_copy_(0, row.flip(0), every.flip(0))
+    distinct = features[first]
+    if bool(((distinct[row] - features).abs() > 2e-6).any()):
+        # Two different rows met in one key.
+        return features.float(), every
+    return distinct.float(), row
+
+
+def sorted_edges(
+    edge_index: Tensor, features: Tensor, num_senders: int, num_receivers: int
+) -> EdgeSet:
+    """Edges ``(2, E)`` with features ``(E, F)``, sorted by receiver, distinct rows once."""
+    if not bool((edge_index[1, 1:] >= edge_index[1, :-1]).all()):
+        order = torch.argsort(edge_index[1], stable=True)
+        edge_index, features = edge_index[:, order], features[order]
+    distinct, row = feature_rows(features)
+    source, target = edge_index.contiguous()
+    return EdgeSet(source, target, distinct, row, num_senders, num_receivers)
 
 
 def edge_set(senders: Tensor, receivers: Tensor, edge_index: Tensor, scale: float) -> EdgeSet:
-    """Edges with their features, distinct rows once.
+    """Edges in the plane with their features, distinct rows once.
 
     Arguments:
         senders: Positions, ``(S, D)``.
@@ -71,70 +132,36 @@ def edge_set(senders: Tensor, receivers: Tensor, edge_index: Tensor, scale: floa
         edge_index: Sender and receiver of each edge, ``(2, E)``, in any order.
         scale: Length by which the features are divided.
     """
-    source, target = edge_index[:, torch.argsort(edge_index[1], stable=True)]
-    difference = (senders[source] - receivers[target]) / scale
+    source, target = edge_index
+    difference = (senders.index_select(0, source) - receivers.index_select(0, target)) / scale
     features = torch.cat((difference.norm(dim=1, keepdim=True), difference), dim=1)
-    # Distances equal up to rounding are one row: 1e-6 of the longest mesh edge.
-    distinct, row = torch.unique(torch.round(features * 1e6), dim=0, return_inverse=True)
-    return EdgeSet(source, target, (distinct * 1e-6).float(), row, len(receivers))
+    return sorted_edges(edge_index, features, len(senders), len(receivers))
 
 
-def rectangular_graph(
-    positions: Tensor,
-    shape: tuple[int, int],
-    *,
-    refinement: int = 3,
-    num_levels: int | None = None,
-    radius: float = 0.67,
-    num_nearest: int = 4,
-) -> Graph:
-    """Graph of a multiscale rectangular mesh over a regular grid.
+def _take_apart(value: Any) -> Any:
+    if isinstance(value, EdgeSet):
+        return value._asdict()
+    if isinstance(value, tuple):
+        return [_take_apart(part) for part in value]
+    return value
 
-    Arguments:
-        positions: Of the grid nodes, row by row, ``(shape[0] * shape[1], 2)``.
-        shape: Rows and columns of the grid.
-        refinement: Grid points a side of the block that one mesh node stands for.
-        num_levels: Levels of the mesh; by default as many as fit.
-        radius: Grid nodes within it send to a mesh node, in mesh spacings.
-        num_nearest: How many mesh nodes send to a grid node.
 
-    Raises:
-        ValueError: A grid node is left out, or the sizes don't fit.
-    """
-    positions = positions.double()
-    levels = rectangular_levels(positions, shape, refinement=refinement, num_levels=num_levels)
-    mesh = merge_levels(levels)
-    nodes = mesh.positions
-    spacing = max(
-        float((nodes[1] - nodes[0]).norm()), float((nodes[levels[0].shape[1]] - nodes[0]).norm())
-    )
-    longest = float((nodes[mesh.edge_index[0]] - nodes[mesh.edge_index[1]]).norm(dim=1).max())
-    g2m = within_radius(positions, nodes, radius * spacing)
-    m2g = k_nearest(nodes, positions, min(num_nearest, len(nodes)))
-    return Graph(
-        grid=positions,
-        mesh=nodes,
-        g2m=edge_set(positions, nodes, connected(g2m, len(positions), len(nodes)), longest),
-        m2m=edge_set(nodes, nodes, mesh.edge_index, longest),
-        m2g=edge_set(nodes, positions, m2g, longest),
-    )
+def _put_together(value: Any) -> Any:
+    if isinstance(value, dict):
+        return EdgeSet(**value)
+    if isinstance(value, Sequence):
+        return tuple(_put_together(part) for part in value)
+    return value
 
 
 def graph_to_dict(graph: Graph) -> dict[str, Any]:
     """A graph as plain containers of tensors, as checkpoints hold it."""
-    return {
-        name: value._asdict() if isinstance(value, EdgeSet) else value
-        for name, value in graph._asdict().items()
-    }
+    return {name: _take_apart(value) for name, value in graph._asdict().items()}
 
 
 def graph_from_dict(content: dict[str, Any]) -> Graph:
     """The graph that `graph_to_dict` took apart."""
-    fields: dict[str, Any] = {
-        name: EdgeSet(**value) if isinstance(value, dict) else value
-        for name, value in content.items()
-    }
-    return Graph(**fields)
+    return Graph(**{name: _put_together(value) for name, value in content.items()})
 
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:

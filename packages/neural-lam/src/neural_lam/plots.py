@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from neural_lam.graph import Graph
+from neural_lam.graph import EdgeSet, Graph
 
 __all__ = ["draw_graph", "draw_maps", "draw_scores", "save_figure"]
 
@@ -192,27 +192,68 @@ def _segments(
     return LineCollection(list(lines))
 
 
+def _on_map(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions of the plane as they are, unit vectors as longitude and latitude in degrees."""
+    if positions.shape[1] == 2:
+        return positions
+    x, y, z = positions.T
+    degrees: NDArray[np.float64] = np.rad2deg(
+        np.stack((np.arctan2(y, x), np.arcsin(np.clip(z, -1, 1))), axis=1)
+    )
+    return degrees
+
+
+def _panels(graph: Graph) -> list[tuple[str, Any, Any, EdgeSet, str]]:
+    """Title, positions of senders and receivers, edges and colour of each set but ``down``."""
+    grid = _on_map(graph.grid.numpy())
+    mesh = [_on_map(positions.numpy()) for positions in graph.mesh]
+    within = [
+        (f"within level {level + 1}" if len(mesh) > 1 else "within the mesh", at, at, edges)
+        for level, (at, edges) in enumerate(zip(mesh, graph.m2m, strict=True))
+    ]
+    up = [
+        (f"level {level + 1} to {level + 2}", mesh[level], mesh[level + 1], edges)
+        for level, edges in enumerate(graph.up)
+    ]
+    return [
+        ("grid to mesh", grid, mesh[0], graph.g2m, "#009E73"),
+        *[(*panel, "#0072B2") for panel in within],
+        *[(*panel, "#CC79A7") for panel in up],
+        ("mesh to grid", mesh[0], grid, graph.m2g, "#D55E00"),
+    ]
+
+
 def draw_graph(graph: Graph) -> Figure:
-    """Grid, mesh and the edges of each kind, in the graph's own coordinates."""
-    grid, mesh = graph.grid.numpy(), graph.mesh.numpy()
-    sets = {
-        "grid to mesh": (grid, mesh, graph.g2m, "#009E73"),
-        "within the mesh": (mesh, mesh, graph.m2m, "#0072B2"),
-        "mesh to grid": (mesh, grid, graph.m2g, "#D55E00"),
-    }
+    """Grid, mesh and the edges of each kind on the map; those down are those up reversed.
+
+    A planar graph is drawn in its own coordinates, one on the sphere by longitude and
+    latitude, without the edges across the date line.
+    """
+    panels = _panels(graph)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    spherical = graph.grid.shape[1] == 3
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11.4, 4.3), layout="constrained")
-        for axes, (name, (a, b, edges, colour)) in zip(
-            figure.subplots(1, 3), sets.items(), strict=True
-        ):
-            lines = _segments(a, b, (edges.senders.numpy(), edges.receivers.numpy()))
+        figure = Figure(figsize=(3.8 * columns, 4.3 * rows), layout="constrained")
+        all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes in all_axes[len(panels) :]:
+            axes.remove()
+        for axes, (name, a, b, edges, colour) in zip(all_axes, panels, strict=False):
+            shown = edges.senders.numpy(), edges.receivers.numpy()
+            if spherical:
+                near = np.abs(a[shown[0], 0] - b[shown[1], 0]) < 180
+                shown = shown[0][near], shown[1][near]
+            lines = _segments(a, b, shown)
             lines.set(color=colour, linewidth=0.35, alpha=0.6)
             axes.add_collection(lines)
-            axes.plot(*grid.T, ".", ms=0.8, color="0.6")
-            axes.plot(*mesh.T, "o", ms=2.2, color="k", mew=0)
+            axes.plot(*panels[0][1].T, ".", ms=0.8, color="0.6")
+            for nodes, size in ((a, 2.2), (b, 2.2)):
+                if nodes is not panels[0][1]:
+                    axes.plot(*nodes.T, "o", ms=size, color="k", mew=0)
             axes.set_title(f"{name}: {len(edges.senders):,} edges, {len(edges.features)} distinct")
             axes.set_aspect("equal")
-            axes.set_xlabel("shrunk longitude (°)")
-        figure.axes[0].set_ylabel("latitude (°)")
-        figure.suptitle(f"{len(grid):,} grid nodes (grey), {len(mesh):,} mesh nodes (black)")
+            axes.set_xlabel("longitude (°)" if spherical else "x")
+            axes.set_ylabel("latitude (°)" if spherical else "y")
+        nodes = " + ".join(f"{len(positions):,}" for positions in graph.mesh)
+        figure.suptitle(f"{len(graph.grid):,} grid nodes (grey), {nodes} mesh nodes (black)")
     return figure

@@ -40,8 +40,20 @@ def graph(data: GriddedData, output: str, picture: str | None = None) -> None:
     write_graph(built, output)
     if picture is not None:
         save_figure(draw_graph(built), picture)
-    edges = [f"{name} {len(getattr(built, name).senders)}" for name in ("g2m", "m2m", "m2g")]
-    nodes = f"{len(built.grid)} grid nodes, {len(built.mesh)} mesh nodes"
+    sets = {
+        "g2m": [built.g2m],
+        "m2m": built.m2m,
+        "up": built.up,
+        "down": built.down,
+        "m2g": [built.m2g],
+    }
+    edges = [
+        f"{name} {' + '.join(str(len(edges.senders)) for edges in found)}"
+        for name, found in sets.items()
+        if found
+    ]
+    levels = " + ".join(str(len(positions)) for positions in built.mesh)
+    nodes = f"{len(built.grid)} grid nodes, {levels} mesh nodes"
     _say(f"{output}: {nodes}; edges {', '.join(edges)}; {seconds:.2f} s")
 
 

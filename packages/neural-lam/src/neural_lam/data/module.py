@@ -1,12 +1,14 @@
 """Training, validation and test windows of a gridded store, for Lightning."""
 
 import lightning.pytorch as lightning
+import torch
 
 from neural_lam.configuration import InputError
+from neural_lam.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.data.domain import Domain, grid_positions, make_domain
 from neural_lam.data.fields import FieldStore
-from neural_lam.data.windows import Windows
-from neural_lam.graph import Graph, read_graph, rectangular_graph
+from neural_lam.data.windows import Windows, grid_coordinates
+from neural_lam.graph import Graph, read_graph
 from neural_lam.loading import EvaluationLoader, TrainingLoader
 
 __all__ = ["GriddedData"]
@@ -20,11 +22,8 @@ class GriddedData(lightning.LightningDataModule):
         variables: State variables; each of their levels is a feature.
         forcings: Kinds of forcing made from the time: toa_radiation, hour, year.
         boundary_width: Grid points at the edge where the truth is given.
-        graph: Graph file that ``neural-lam graph`` wrote; without one, a rectangular
-            multiscale mesh is built.
-        refinement: Grid points a side of the block that one mesh node stands for.
-        num_levels: Levels of the mesh; by default as many as fit.
-        radius: Grid points within it send to a mesh node, in mesh spacings.
+        graph: Graph file that ``neural-lam graph`` wrote; without one, a mesh is built.
+        mesh: What builds it; by default a rectangular multiscale mesh.
         guess_reach: Grid points that a linear first guess of the next state sees to each side;
             0 for none. At most the boundary's width.
         validation_from: Fraction of the times at which validation begins.
@@ -44,9 +43,7 @@ class GriddedData(lightning.LightningDataModule):
         forcings: list[str] | None = None,
         boundary_width: int = 6,
         graph: str | None = None,
-        refinement: int = 3,
-        num_levels: int | None = None,
-        radius: float = 0.67,
+        mesh: MeshBuilder | None = None,
         guess_reach: int = 0,
         validation_from: float = 0.6,
         test_from: float = 0.8,
@@ -65,7 +62,7 @@ class GriddedData(lightning.LightningDataModule):
             )
         self.path, self.variables, self.forcings = path, variables, forcings or []
         self.boundary_width, self.graph_path = boundary_width, graph
-        self.refinement, self.num_levels, self.radius = refinement, num_levels, radius
+        self.mesh = mesh or Rectangular()
         self.fractions = (0.0, validation_from, test_from, 1.0)
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
@@ -101,13 +98,9 @@ class GriddedData(lightning.LightningDataModule):
         """The graph from its file, or built."""
         if self.graph_path is not None:
             return read_graph(self.graph_path)
-        return rectangular_graph(
-            grid_positions(self.store),
-            self.store.shape,
-            refinement=self.refinement,
-            num_levels=self.num_levels,
-            radius=self.radius,
-        )
+        latitude, longitude = map(torch.from_numpy, grid_coordinates(self.store))
+        positions = grid_positions(self.store)
+        return self.mesh.build(Grid(positions, self.store.shape, latitude, longitude))
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""
