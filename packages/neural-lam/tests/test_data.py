@@ -125,16 +125,16 @@ def test_written_statistics_read_back(tmp_path, wave_store):
 def test_windows_hold_consecutive_states(wave_store):
     store = FieldStore(wave_store, ["height"])
     windows = Windows(store, 10, 30, 4, ["hour"], stride=3)
-    assert windows.analysis.tolist() == [11, 14, 17, 20, 23]
+    assert windows.analysis.tolist() == [10, 13, 16, 19, 22, 25]
     batch = windows[torch.tensor([0, 3])]
     states = store.states(0, 60)
-    assert torch.equal(batch.initial[1], states[19:21])
-    assert torch.equal(batch.target[1], states[21:25])
-    hours = np.array([18, 0, 6, 0, 6, 12]) * np.pi / 12
-    # Analysis 11 is at 18 h, so the window of the first lead time is 18, 0 and 6 h.
+    assert torch.equal(batch.initial[1], states[18:20])
+    assert torch.equal(batch.target[1], states[20:24])
+    hours = np.array([12, 18, 0]) * np.pi / 12
+    # Analysis 10 is at 12 h, so the window of the first lead time is 12, 18 and 0 h.
     np.testing.assert_allclose(
         batch.forcing[0, 0, 0],
-        np.stack((np.sin(hours[:3]), np.cos(hours[:3])), 1).ravel(),
+        np.stack((np.sin(hours), np.cos(hours)), 1).ravel(),
         atol=1e-6,
     )
     assert batch.forcing.shape == (2, 4, 14 * 17, 6)
@@ -222,6 +222,6 @@ def test_the_splits_do_not_overlap(wave_store):
     assert [data.period(split) for split in range(3)] == [(0, 30), (30, 42), (42, 60)]
     validation = torch.cat([batch.sample for batch in data.val_dataloader()])
     test = torch.cat([batch.sample for batch in data.test_dataloader()])
-    assert int(validation.max()) + 3 < 42 < int(test.min())
+    assert int(validation.max()) + 3 < 42 <= int(test.min())
     with pytest.raises(ValueError, match="validation_from < test_from"):
         GriddedData(wave_store, ["height"], validation_from=0.9, test_from=0.5)

@@ -11,6 +11,7 @@ __version__ = "1.0.0"
 
 _EXPORTS = {
     "CheckpointError": "checkpoints",
+    "DirectForecaster": "training",
     "Forecaster": "training",
     "Graph": "graph",
     "GraphLAM": "predictors",
@@ -34,6 +35,7 @@ _MODULES = {
     "connectivity",
     "construction",
     "data",
+    "direct",
     "evaluation",
     "example_data",
     "forecasts",

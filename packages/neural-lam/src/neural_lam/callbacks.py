@@ -51,6 +51,7 @@ class ForecastWriter(BasePredictionWriter):
             "data": data.path,
             "boundary_width": data.boundary_width,
             "training_stop": data.period(0)[1],
+            "held_boundary": int(getattr(pl_module, "held_boundary", False)),
             **self.attributes,
         }
         if trainer.is_global_zero:

@@ -9,16 +9,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from neural_lam import __version__
-from neural_lam.baselines import Climatology, LinearStencil, climatology, fit_stencil, roll_stencil
+from neural_lam.baselines import (
+    Climatology,
+    ComponentForecast,
+    LinearStencil,
+    climatology,
+    fit_components,
+    fit_stencil,
+    forecast_components,
+    roll_stencil,
+    same_hour_yesterday,
+)
 from neural_lam.configuration import InputError
 from neural_lam.data.domain import area_weights, frame_interior
 from neural_lam.data.fields import FieldStore, open_store
-from neural_lam.verification import Sums, scores, sums
+from neural_lam.verification import Sums, gathered, radial_spectrum, scores, sums
 
 __all__ = ["Verification", "skill", "verify_store", "write_json"]
 
@@ -61,46 +72,137 @@ def _fields(store: FieldStore, start: int, stop: int) -> Array:
 class _Reference(NamedTuple):
     climatology: Climatology
     stencil: LinearStencil
+    cross: LinearStencil
+    components: ComponentForecast | None
     weights: Array
+    width: int
+    sees_boundary: bool
 
 
-def _reference(store: FieldStore, stop: int, width: int, num_steps: int) -> _Reference:
-    """Simple forecasts fitted on the states before ``stop``."""
-    states, times = _fields(store, 0, stop), store.times[:stop]
-    mean = climatology(states, times)
-    stencil = fit_stencil(
-        states - mean.at(times), width, min(width, _REACH), num_steps=min(8, num_steps)
+class _Settings(NamedTuple):
+    """What a forecast store says about how it was made."""
+
+    width: int
+    training_stop: int
+    test_start: int
+    num_steps: int
+    held_boundary: bool
+
+
+def _settings(data: xr.Dataset, path: str, first: int) -> _Settings:
+    for name in ("data", "boundary_width", "training_stop"):
+        if name not in data.attrs:
+            raise InputError(f"{path}: no attribute {name!r}; was it written by forecast?")
+    return _Settings(
+        int(data.attrs["boundary_width"]),
+        int(data.attrs["training_stop"]),
+        first,
+        data.sizes["prediction_timedelta"],
+        bool(data.attrs.get("held_boundary", 0)),
     )
+
+
+def _period(store: FieldStore) -> int | None:
+    day = np.timedelta64(1, "D")
+    return int(day // store.step) if day % store.step == np.timedelta64(0, "ns") else None
+
+
+def _reference(store: FieldStore, settings: _Settings, *, uniform: bool) -> _Reference:
+    """Simple forecasts fitted on the training period, chosen on what follows until the test."""
+    states, times = _fields(store, 0, settings.test_start), store.times[: settings.test_start]
+    stop, width = settings.training_stop, settings.width
+    mean = climatology(states[:stop], times[:stop])
+    anomalies = states - mean.at(times)
+    reach, steps = min(width, _REACH), min(8, settings.num_steps)
+    period, sees = _period(store), not settings.held_boundary
+    enough = period is not None and len(anomalies) - stop > settings.num_steps
     area = area_weights(torch.from_numpy(store.latitude)).numpy()[:, None]
+    inside = frame_interior(store.shape, width).reshape(store.shape).numpy()
     return _Reference(
-        mean, stencil, area * frame_interior(store.shape, width).reshape(store.shape).numpy()
+        mean,
+        fit_stencil(anomalies[:stop], width, reach, num_steps=steps),
+        fit_stencil(
+            anomalies[:stop], width, 1, num_times=1000, num_steps=1, ridges=(1e-6,), cross=True
+        ),
+        fit_components(
+            anomalies,
+            width,
+            settings.num_steps,
+            period=period,
+            chosen_from=stop,
+            sees_boundary=sees,
+        )
+        if enough and period is not None
+        else None,
+        inside if uniform else area * inside,
+        width,
+        sees,
     )
 
 
 def _compare(
     reference: _Reference, states: Array, times: NDArray[np.datetime64], forecast: Array
 ) -> dict[str, Sums]:
-    """Sums of the model and the simple forecasts for one analysis time (``states[1]``)."""
-    truth, mean = states[2:], reference.climatology.at(times)
+    """Sums of the model and the simple forecasts for one analysis time.
+
+    Arguments:
+        reference: Fitted simple forecasts.
+        states: Up to the analysis and at the lead times.
+        times: Of the states.
+        forecast: ``(T, V, y, x)``.
+    """
+    now = len(states) - len(forecast) - 1
+    truth, mean = states[now + 1 :], reference.climatology.at(times)
     anomalies = states - mean
-    linear = roll_stencil(reference.stencil, anomalies[:2], anomalies[2:]) + mean[2:]
+    frame = anomalies[now + 1 :]
+    if not reference.sees_boundary:
+        frame = np.broadcast_to(anomalies[now], frame.shape)
+    past, mean = anomalies[: now + 1], mean[now + 1 :]
     candidates = {
         "model": forecast,
-        "linear_stencil": linear,
-        "persistence": np.broadcast_to(states[1], truth.shape),
-        "climatology": mean[2:],
+        "linear_stencil": roll_stencil(reference.stencil, past[-2:], frame) + mean,
+        "five_point_stencil": roll_stencil(reference.cross, past[-2:], frame) + mean,
     }
+    if reference.components is not None:
+        candidates["principal_components"] = (
+            forecast_components(reference.components, past, frame) + mean
+        )
+    if now > 1:
+        candidates["same_hour_yesterday"] = same_hour_yesterday(states[: now + 1], len(truth))
+    candidates["persistence"] = np.broadcast_to(states[now], truth.shape)
+    candidates["climatology"] = mean
+    return {name: sums(field, truth, mean, reference.weights) for name, field in candidates.items()}
+
+
+def _spectra(reference: _Reference, truth: Array, forecast: Array) -> dict[str, Array]:
+    w = reference.width
+    inside = (..., slice(w, truth.shape[-2] - w), slice(w, truth.shape[-1] - w))
     return {
-        name: sums(field, truth, mean[2:], reference.weights) for name, field in candidates.items()
+        "model": radial_spectrum(forecast[inside])[1],
+        "truth": radial_spectrum(truth[inside])[1],
     }
 
 
-def verify_store(forecast: str, truth: str | None = None, *, progress: bool = True) -> Verification:
+def _share(count: int) -> NDArray[np.int64]:
+    """Numbers of the forecasts that this rank scores."""
+    if dist.is_available() and dist.is_initialized():
+        if count < dist.get_world_size():
+            raise InputError(f"{dist.get_world_size()} ranks for {count} forecasts")
+        return np.arange(dist.get_rank(), count, dist.get_world_size())
+    return np.arange(count)
+
+
+def verify_store(
+    forecast: str, truth: str | None = None, *, uniform: bool = False, progress: bool = True
+) -> Verification:
     """Score every forecast of a store and the simple forecasts from the same analyses.
+
+    Under torch.distributed each rank scores its share, and all get the scores of all.
 
     Arguments:
         forecast: Store that ``neural-lam forecast`` wrote.
         truth: Store of the truth; by default the one the forecast was made from.
+        uniform: Whether grid points count alike instead of by their area.
         progress: Whether to show a bar.
 
     Raises:
@@ -108,32 +210,73 @@ def verify_store(forecast: str, truth: str | None = None, *, progress: bool = Tr
     """
     data = open_store(forecast)
     names = [str(name) for name in data.data_vars]
+    if "data" not in data.attrs and truth is None:
+        raise InputError(f"{forecast}: it doesn't say where its truth is; name it with --truth")
     store = FieldStore(truth or str(data.attrs["data"]), names)
-    if store.shape != (data.sizes["latitude"], data.sizes["longitude"]):
-        raise InputError(f"{store.path}: its grid {store.shape} is not that of {forecast}")
-    width, stop = int(data.attrs["boundary_width"]), int(data.attrs["training_stop"])
-    num_steps = data.sizes["prediction_timedelta"]
-    reference = _reference(store, stop, width, num_steps)
-    position = {value: number for number, value in enumerate(store.times)}
+    _same_grid(store, data, forecast)
+    first = _position(store, data["time"].values[0], 1)
+    settings = _settings(data, forecast, first)
+    reference = _reference(store, settings, uniform=uniform)
+    period = _period(store)
+    history = 1 + (period if period is not None and first >= period else 1)
     rows: dict[str, list[Sums]] = {}
-    for number, analysis in enumerate(
-        tqdm(data["time"].values, desc="verify", disable=not progress)
-    ):
-        if analysis not in position or position[analysis] + num_steps >= len(store.times):
-            raise InputError(f"{store.path}: no truth for the forecast from {analysis}")
-        first = position[analysis] - 1
-        window = slice(first, first + 2 + num_steps)
+    spectra: list[dict[str, Array]] = []
+    share = _share(data.sizes["time"])
+    for number in tqdm(share, desc="verify", disable=not progress):
+        now = _position(store, data["time"].values[number], settings.num_steps)
+        window = slice(now + 1 - history, now + 1 + settings.num_steps)
         states = _fields(store, window.start, window.stop)
-        found = _compare(
-            reference, states, store.times[window], _stack(data.isel(time=number), names)
-        )
+        field = _stack(data.isel(time=number), names)
+        if not np.isfinite(field).all():
+            when = np.datetime_as_string(data["time"].values[number], unit="m")
+            raise InputError(f"{forecast}: the forecast from {when} has missing values")
+        found = _compare(reference, states, store.times[window], field)
         for name, row in found.items():
             rows.setdefault(name, []).append(row)
+        spectra.append(_spectra(reference, states[history:], field))
     stacked = {name: Sums(*map(np.stack, zip(*row, strict=True))) for name, row in rows.items()}
-    block = _block(data["time"].values)
+    total = gathered(stacked, share)
     features = [feature.name for feature in store.features]
-    table = scores(stacked, features, data["prediction_timedelta"].values, block=block)
-    return Verification(table, store, data, width)
+    table = scores(
+        total, features, data["prediction_timedelta"].values, block=_block(data["time"].values)
+    )
+    table.attrs["weights"] = "uniform" if uniform else "area"
+    return Verification(
+        _with_spectra(table, spectra, data.sizes["time"]), store, data, settings.width
+    )
+
+
+def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]], count: int) -> xr.Dataset:
+    """The mean spectrum of the model and the truth over all ranks."""
+    kinds = ("model", "truth")
+    total = torch.from_numpy(np.stack([sum(row[kind] for row in spectra) for kind in kinds]))
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+    mean = total.numpy() / count
+    size = mean.shape[-1]
+    dims = ("source", "prediction_timedelta", "feature", "wavenumber")
+    wavenumber = np.arange(1, size + 1) / size
+    return table.assign(spectrum=(dims, mean)).assign_coords(
+        source=list(kinds), wavenumber=wavenumber
+    )
+
+
+def _same_grid(store: FieldStore, data: xr.Dataset, path: str) -> None:
+    shape = (data.sizes["latitude"], data.sizes["longitude"])
+    if store.shape != shape:
+        raise InputError(f"{store.path}: its grid {store.shape} is not that of {path}, {shape}")
+    for name in ("latitude", "longitude"):
+        apart = float(np.abs(getattr(store, name) - data[name].values).max())
+        if apart > 1e-4:
+            raise InputError(f"{store.path}: its {name}s are up to {apart:g} from those of {path}")
+
+
+def _position(store: FieldStore, analysis: np.datetime64, num_steps: int) -> int:
+    """Index of an analysis time in the truth, which has to reach over the lead times."""
+    position = int(np.searchsorted(store.times, analysis))
+    if position + num_steps >= len(store.times) or store.times[position] != analysis:
+        raise InputError(f"{store.path}: no truth for the forecast from {analysis}")
+    return position
 
 
 def _block(times: NDArray[np.datetime64]) -> int:

@@ -13,7 +13,7 @@ def rollout(predictor: StepPredictor, initial: Tensor, forcing: Tensor, boundary
 
     Arguments:
         predictor: Of one step.
-        initial: The state before the analysis time and at it, ``(B, 2, G, V)``.
+        initial: States up to the analysis time, of which two are read, ``(B, 2 or more, G, V)``.
         forcing: Window of the forcing at each lead time, ``(B, T, G, F)``.
         boundary: States at the lead times, read on the boundary alone, ``(B, T, G, V)``.
 
@@ -21,7 +21,7 @@ def rollout(predictor: StepPredictor, initial: Tensor, forcing: Tensor, boundary
         ``(B, T, G, V)``.
     """
     prepared = predictor.prepare()
-    previous, state = initial.transpose(0, 2).unbind(1)
+    previous, state = initial[:, -2:].transpose(0, 2).unbind(1)
     states = []
     for step in range(boundary.shape[1]):
         following = predictor(

@@ -1,22 +1,34 @@
 """Training of a forecaster: rollout loss, schedules, exact scores over all devices."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from neural_lam.configuration import InputError
 from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
 from neural_lam.data.windows import Batch
+from neural_lam.direct import DirectPredictor
 from neural_lam.graph import Graph
 from neural_lam.losses import interior_mean, scaled_square_error
 from neural_lam.predictors import GridNetwork
+from neural_lam.randomness import keyed_generator
 from neural_lam.rollout import rollout
 from neural_lam.wrappers import BoundaryForced, LinearGuess, Residual, Standardised, StepPredictor
 
-__all__ = ["Forecaster", "build_predictor", "rollout_length", "warmup_cosine"]
+__all__ = [
+    "DirectForecaster",
+    "Forecaster",
+    "GriddedForecaster",
+    "build_direct_predictor",
+    "build_predictor",
+    "rollout_length",
+    "warmup_cosine",
+]
 
 
 def build_predictor(
@@ -57,6 +69,36 @@ def build_predictor(
     return BoundaryForced(physical, domain.interior)
 
 
+def build_direct_predictor(
+    domain: Domain,
+    network: Callable[[Graph, int, int], GridNetwork],
+    *,
+    held_boundary: bool = False,
+) -> DirectPredictor:
+    """A predictor of every lead time within a day, in physical units, on a domain.
+
+    Raises:
+        InputError: The domain has no guess from the day before, or one of another boundary.
+    """
+    guess = domain.day_guess
+    if guess is None:
+        raise InputError("a direct forecaster needs data with day_components of at least 1")
+    if guess.sees_boundary == held_boundary:
+        raise InputError("model and data must agree on held_boundary")
+    num_states = len(domain.statistics.mean)
+    num_inputs = DirectPredictor.num_inputs(
+        num_states, len(domain.forcing_mean), domain.static.shape[1]
+    )
+    return DirectPredictor(
+        network(domain.graph, num_inputs, num_states),
+        guess,
+        domain.static,
+        domain.interior,
+        domain.forcing_mean,
+        domain.forcing_std,
+    )
+
+
 def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
     """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine."""
     if step < warmup:
@@ -69,44 +111,45 @@ def rollout_length(step: int, curriculum: dict[int, int]) -> int:
     return curriculum[max(start for start in curriculum if start <= step)]
 
 
-class Forecaster(lightning.LightningModule):
-    """A graph network trained to forecast by rolling out.
+class GriddedForecaster(lightning.LightningModule, ABC):
+    """What forecasters share: the domain, exact scores, optimiser and schedule.
 
     Arguments:
-        network: Makes the network from a graph and its numbers of inputs and outputs.
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
         weight_decay: Of AdamW.
-        curriculum: Steps to roll out, by the training step from which they hold.
-        look_ahead: Whether the network sees the boundary of the next time.
-        show_change: Whether it sees the last change instead of the state before.
+        held_boundary: Whether the boundary stays as it was at the analysis time, instead of
+            following the truth.
     """
 
     loss_weights: Tensor
     loss_scale: Tensor
+    predictor: nn.Module
 
     def __init__(
-        self,
-        network: Callable[[Graph, int, int], GridNetwork],
-        learning_rate: float = 1e-3,
-        warmup_steps: int = 50,
-        weight_decay: float = 0.01,
-        curriculum: dict[int, int] | None = None,
-        look_ahead: bool = False,
-        show_change: bool = False,
+        self, learning_rate: float, warmup_steps: int, weight_decay: float, held_boundary: bool
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.curriculum = {int(k): int(v) for k, v in (curriculum or {0: 1}).items()}
-        if 0 not in self.curriculum or min(self.curriculum.values()) < 1:
-            raise ValueError(
-                f"curriculum must start at 0 with at least 1 step, got {self.curriculum}"
-            )
-        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup_steps = warmup_steps
+        self.warmup_steps, self.held_boundary = warmup_steps, held_boundary
         self.domain: Domain | None = None
         self._sums = torch.zeros(0)
+
+    @abstractmethod
+    def build(self, domain: Domain) -> nn.Module:
+        """The predictor for a domain."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Loss of a batch, at the current step."""
+
+    @abstractmethod
+    def score_scale(self, num_steps: int) -> Tensor:
+        """What an error counts as one by, ``(T, V)`` or ``(V,)``."""
 
     def configure_model(self) -> None:
         """Build the predictor for the data's domain, unless a checkpoint brought one."""
@@ -118,9 +161,7 @@ class Forecaster(lightning.LightningModule):
 
     def _build(self, domain: Domain) -> None:
         self.domain = domain
-        self.predictor = build_predictor(
-            domain, self.network, look_ahead=self.look_ahead, show_change=self.show_change
-        )
+        self.predictor = self.build(domain)
         self.register_buffer("loss_weights", domain.area * domain.interior)
         self.register_buffer("loss_scale", domain.statistics.difference_std)
 
@@ -138,20 +179,15 @@ class Forecaster(lightning.LightningModule):
         if self.domain is None:
             self._build(domain_from_dict(checkpoint["domain"]))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Forecast in physical units, ``(B, T, G, V)``."""
-        return rollout(self.predictor, batch.initial, batch.forcing, batch.target)
+    def boundary(self, batch: Batch) -> Tensor:
+        """States whose boundary a forecast may read, ``(B, T, G, V)``."""
+        if self.held_boundary:
+            return batch.initial[:, -1:].expand_as(batch.target)
+        return batch.target
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean squared error of a rollout, in units of one-step changes."""
-        length = rollout_length(self.global_step, self.curriculum)
-        if length > batch.target.shape[1]:
-            raise ValueError(
-                f"the curriculum asks for {length} steps,"
-                f" but data.rollout_steps is {batch.target.shape[1]}"
-            )
-        short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
-        loss = scaled_square_error(self(short), short.target, self.loss_weights, self.loss_scale)
+        """Loss of a batch."""
+        loss = self.training_loss(batch)
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -169,7 +205,7 @@ class Forecaster(lightning.LightningModule):
     def _report(self, split: str) -> None:
         total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         rmse = (total[1:] / total[0]).reshape(-1, len(self.loss_scale)).sqrt()
-        scaled = (rmse / self.loss_scale).square().mean()
+        scaled = (rmse / self.score_scale(rmse.shape[0])).square().mean()
         self.log(f"{split}/loss", scaled, prog_bar=True, rank_zero_only=True)
         for feature, name in enumerate(self._names()):
             for lead in (0, rmse.shape[0] - 1):
@@ -231,3 +267,126 @@ class Forecaster(lightning.LightningModule):
             optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Forecaster(GriddedForecaster):
+    """A graph network trained to forecast by rolling out.
+
+    Arguments:
+        network: Makes the network from a graph and its numbers of inputs and outputs.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        curriculum: Steps to roll out, by the training step from which they hold.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether it sees the last change instead of the state before.
+        held_boundary: Whether the boundary stays as it was at the analysis time.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Graph, int, int], GridNetwork],
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+        curriculum: dict[int, int] | None = None,
+        look_ahead: bool = False,
+        show_change: bool = False,
+        held_boundary: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
+        self.save_hyperparameters()
+        self.curriculum = {int(k): int(v) for k, v in (curriculum or {0: 1}).items()}
+        if 0 not in self.curriculum or min(self.curriculum.values()) < 1:
+            raise ValueError(
+                f"curriculum must start at 0 with at least 1 step, got {self.curriculum}"
+            )
+        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+
+    def build(self, domain: Domain) -> StepPredictor:
+        """The step predictor for a domain."""
+        return build_predictor(
+            domain, self.network, look_ahead=self.look_ahead, show_change=self.show_change
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return rollout(self.predictor, batch.initial, batch.forcing, self.boundary(batch))  # type: ignore[arg-type]
+
+    def score_scale(self, num_steps: int) -> Tensor:
+        """One-step changes, ``(V,)``."""
+        return self.loss_scale
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of a rollout, in units of one-step changes."""
+        length = rollout_length(self.global_step, self.curriculum)
+        if length > batch.target.shape[1]:
+            raise ValueError(
+                f"the curriculum asks for {length} steps,"
+                f" but data.rollout_steps is {batch.target.shape[1]}"
+            )
+        short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
+        return scaled_square_error(self(short), short.target, self.loss_weights, self.loss_scale)
+
+
+class DirectForecaster(GriddedForecaster):
+    """A graph network trained to forecast each lead time within a day at once.
+
+    The data need `day_components`, see `neural_lam.direct`.
+
+    Arguments:
+        network: Makes the network from a graph and its numbers of inputs and outputs.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        num_leads: Lead times that a training step draws.
+        held_boundary: Whether to do without the future boundary; the data's guess too.
+        seed: Of the lead times drawn.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Graph, int, int], GridNetwork],
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+        num_leads: int = 4,
+        held_boundary: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
+        self.save_hyperparameters()
+        self.network, self.num_leads, self.seed = network, num_leads, seed
+
+    def build(self, domain: Domain) -> DirectPredictor:
+        """The predictor for a domain.
+
+        Raises:
+            InputError: The domain has no guess from the day before, or one of another boundary.
+        """
+        return build_direct_predictor(domain, self.network, held_boundary=self.held_boundary)
+
+    def _forecast(self, batch: Batch, leads: Tensor) -> Tensor:
+        found: Tensor = self.predictor(
+            batch.initial, batch.forcing, self.boundary(batch), batch.sample, leads
+        )
+        return found
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return self._forecast(batch, torch.arange(batch.target.shape[1], device=self.device))
+
+    def score_scale(self, num_steps: int) -> Tensor:
+        """What the linear guess leaves at each lead time, ``(T, V)``."""
+        guess = cast(DirectPredictor, self.predictor).guess
+        return guess.residual[:num_steps] * guess.scale
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of drawn lead times, in units of what the linear guess leaves."""
+        generator = keyed_generator(self.seed, self.global_step)
+        order = torch.randperm(batch.target.shape[1], generator=generator)
+        leads = order[: self.num_leads].to(self.device)
+        scale = self.score_scale(batch.target.shape[1])[leads][:, None]
+        forecast, truth = self._forecast(batch, leads) / scale, batch.target[:, leads] / scale
+        unit = torch.ones_like(self.loss_scale)
+        return scaled_square_error(forecast, truth, self.loss_weights, unit)

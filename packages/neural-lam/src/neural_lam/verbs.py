@@ -167,6 +167,7 @@ def verify(
     truth: str | None = None,
     report: str | None = None,
     lead_hours: list[float] | None = None,
+    uniform: bool = False,
 ) -> None:
     """Score a forecast store, draw its scores and maps.
 
@@ -176,11 +177,12 @@ def verify(
         truth: Store of the truth; by default the one the forecast was made from.
         report: JSON file with the scores and settings.
         lead_hours: Lead times of the maps; by default three from the first to the last.
+        uniform: Count grid points alike instead of by their area.
     """
     start = time.perf_counter()
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    result = evaluation.verify_store(forecast, truth)
+    result = evaluation.verify_store(forecast, truth, uniform=uniform)
     table = result.scores
     partial = folder / "scores.part"
     table.to_netcdf(partial, engine="h5netcdf")
@@ -211,6 +213,6 @@ def _print_table(comparison: dict[str, dict[str, dict[str, dict[str, float]]]]) 
     for feature, rows in comparison.items():
         hours = list(rows["rmse"]["model"])
         shown = [hours[i] for i in sorted({0, *range(3, len(hours), 4), len(hours) - 1})]
-        _say(f"{feature}, RMSE\n{'':>16}" + "".join(f"{hour:>10}" for hour in shown))
+        _say(f"{feature}, RMSE\n{'':>20}" + "".join(f"{hour:>10}" for hour in shown))
         for name, values in rows["rmse"].items():
-            _say(f"{name:>16}" + "".join(f"{values[hour]:>10.4g}" for hour in shown))
+            _say(f"{name:>20}" + "".join(f"{values[hour]:>10.4g}" for hour in shown))

@@ -10,6 +10,11 @@ with anomalies :math:`a` from the climatology. Scores are kept as one row of sum
 forecast, so that they add up over files and devices, and forecasts can be resampled:
 neighbouring analysis times depend on each other, so intervals come from a circular block
 bootstrap (Politis & Romano 1992).
+
+Spectra of a limited area come from the discrete cosine transform, which asks for no periodic
+edges (Denis, Cote & Laprise 2002): the variance of the element :math:`(i, j)` of a field of
+:math:`N_y \times N_x` points belongs to the normalised wavenumber
+:math:`\alpha = (i^2/N_y^2 + j^2/N_x^2)^{1/2}`, whose wavelength is :math:`2 \Delta / \alpha`.
 """
 
 from typing import NamedTuple
@@ -17,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.fft import dctn
 
-__all__ = ["Sums", "bootstrap_rmse", "scores", "sums"]
+__all__ = ["Sums", "bootstrap_rmse", "gathered", "radial_spectrum", "scores", "sums"]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +38,50 @@ class Sums(NamedTuple):
     product: Array
     forecast_power: Array
     truth_power: Array
+
+
+def radial_spectrum(fields: Array) -> tuple[Array, Array]:
+    """Variance by wavenumber; it adds up to the variance of each field.
+
+    Arguments:
+        fields: ``(..., y, x)``.
+
+    Returns:
+        Normalised wavenumbers at the middle of each ring, ``(K,)``, and the variance in it,
+        ``(..., K)``.
+    """
+    rows, columns = fields.shape[-2:]
+    power = dctn(fields, axes=(-2, -1), norm="ortho") ** 2 / (rows * columns)
+    j, i = np.meshgrid(np.arange(columns) / columns, np.arange(rows) / rows)
+    count = min(rows, columns)
+    # The mean isn't variance; what lies in the corner beyond 1 belongs to the last ring.
+    ring = np.clip(np.ceil(np.hypot(i, j) * count - 0.5), 1, count).astype(int)
+    power[..., 0, 0] = 0
+    members = (ring.ravel()[:, None] == np.arange(1, count + 1)).astype(float)
+    return np.arange(1, count + 1) / count, power.reshape(*power.shape[:-2], -1) @ members
+
+
+def gathered(rows: dict[str, Sums], numbers: Array) -> dict[str, Sums]:
+    """All ranks' rows in the order of their numbers; every rank gets them.
+
+    Arguments:
+        rows: Of this rank, by kind of forecast.
+        numbers: Which forecasts they are, ``(N,)``.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    parts: list[tuple[dict[str, Sums], Array]] = [({}, numbers)] * dist.get_world_size()
+    dist.all_gather_object(parts, (rows, numbers))
+    order = np.argsort(np.concatenate([part[1] for part in parts]))
+    held = [part[0] for part in parts]
+
+    def column(name: str, field: int) -> Array:
+        joined: Array = np.concatenate([part[name][field] for part in held])[order]
+        return joined
+
+    return {name: Sums(*(column(name, field) for field in range(6))) for name in rows}
 
 
 def sums(forecast: Array, truth: Array, climatology: Array, weights: Array) -> Sums:

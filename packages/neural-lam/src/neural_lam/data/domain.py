@@ -13,6 +13,7 @@ from neural_lam.data.fields import FieldStore
 from neural_lam.data.forcing import forcing, forcing_names
 from neural_lam.data.statistics import Statistics, moments, state_statistics
 from neural_lam.data.windows import grid_coordinates
+from neural_lam.direct import DayGuess, fit_day_guess
 from neural_lam.graph import Graph, graph_from_dict, graph_to_dict
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "frame_interior",
     "grid_positions",
     "make_domain",
+    "steps_per_day",
 ]
 
 
@@ -57,7 +59,8 @@ class Domain(NamedTuple):
         statistics: Of the states.
         forcing_mean: Of the forcing window, ``(3 F,)``.
         forcing_std: Likewise.
-        guess: Linear first guess, if there is one.
+        guess: Linear first guess of the next state, if there is one.
+        day_guess: Linear guess of every lead time within a day, if there is one.
     """
 
     graph: Graph
@@ -68,6 +71,7 @@ class Domain(NamedTuple):
     forcing_mean: Tensor
     forcing_std: Tensor
     guess: Guess | None = None
+    day_guess: DayGuess | None = None
 
 
 def domain_to_dict(domain: Domain) -> dict[str, Any]:
@@ -75,7 +79,9 @@ def domain_to_dict(domain: Domain) -> dict[str, Any]:
     content = domain._asdict()
     content["graph"] = graph_to_dict(domain.graph)
     content["statistics"] = domain.statistics._asdict()
-    content["guess"] = None if domain.guess is None else domain.guess._asdict()
+    for name in ("guess", "day_guess"):
+        found = getattr(domain, name)
+        content[name] = None if found is None else found._asdict()
     return content
 
 
@@ -84,7 +90,10 @@ def domain_from_dict(content: dict[str, Any]) -> Domain:
     graph = graph_from_dict(content["graph"])
     statistics = Statistics(**content["statistics"])
     guess = None if content["guess"] is None else Guess(**content["guess"])
-    return Domain(**{**content, "graph": graph, "statistics": statistics, "guess": guess})
+    found = content.get("day_guess")
+    day_guess = None if found is None else DayGuess(**{**found, "shape": tuple(found["shape"])})
+    parts = {"graph": graph, "statistics": statistics, "guess": guess, "day_guess": day_guess}
+    return Domain(**{**content, **parts})
 
 
 def grid_positions(store: FieldStore) -> Tensor:
@@ -149,8 +158,13 @@ def make_domain(
     start: int,
     stop: int,
     guess_reach: int = 0,
+    day_components: int = 0,
+    held_boundary: bool = False,
 ) -> Domain:
     """Domain of a store: static fields from the grid, statistics over a period.
+
+    With `day_components` it has a guess from the day before, with `held_boundary` one that
+    doesn't see the future boundary.
 
     Raises:
         ValueError: The graph belongs to another grid.
@@ -178,4 +192,26 @@ def make_domain(
         guess=fit_guess(store, statistics, boundary_width, guess_reach, start, stop)
         if guess_reach
         else None,
+        day_guess=fit_day_guess(
+            store.states(start, stop),
+            interior,
+            store.shape,
+            period=steps_per_day(store.step),
+            num_components=day_components,
+            sees_boundary=not held_boundary,
+        )
+        if day_components
+        else None,
     )
+
+
+def steps_per_day(step: np.timedelta64) -> int:
+    """States a day.
+
+    Raises:
+        InputError: A day isn't a whole number of steps.
+    """
+    day = np.timedelta64(1, "D")
+    if day % step != np.timedelta64(0, "ns"):
+        raise InputError(f"a guess from the day before needs steps that divide a day, got {step}")
+    return int(day // step)

@@ -5,7 +5,7 @@ import torch
 
 from neural_lam.configuration import InputError
 from neural_lam.construction import Grid, MeshBuilder, Rectangular
-from neural_lam.data.domain import Domain, grid_positions, make_domain
+from neural_lam.data.domain import Domain, grid_positions, make_domain, steps_per_day
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.windows import Windows, grid_coordinates
 from neural_lam.graph import Graph, read_graph
@@ -26,6 +26,9 @@ class GriddedData(lightning.LightningDataModule):
         mesh: What builds it; by default a rectangular multiscale mesh.
         guess_reach: Grid points that a linear first guess of the next state sees to each side;
             0 for none. At most the boundary's width.
+        day_components: Principal components that a linear guess from the day before sees; 0 for
+            no such guess. A `neural_lam.training.DirectForecaster` needs one.
+        held_boundary: Whether that guess has to do without the future boundary.
         validation_from: Fraction of the times at which validation begins.
         test_from: Fraction of the times at which the test begins.
         rollout_steps: Most steps that training rolls out.
@@ -45,6 +48,8 @@ class GriddedData(lightning.LightningDataModule):
         graph: str | None = None,
         mesh: MeshBuilder | None = None,
         guess_reach: int = 0,
+        day_components: int = 0,
+        held_boundary: bool = False,
         validation_from: float = 0.6,
         test_from: float = 0.8,
         rollout_steps: int = 1,
@@ -68,6 +73,7 @@ class GriddedData(lightning.LightningDataModule):
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
         self.guess_reach = guess_reach
+        self.day_components, self.held_boundary = day_components, held_boundary
         self._store: FieldStore | None = None
         self._domain: Domain | None = None
 
@@ -91,6 +97,8 @@ class GriddedData(lightning.LightningDataModule):
                 start=start,
                 stop=stop,
                 guess_reach=self.guess_reach,
+                day_components=self.day_components,
+                held_boundary=self.held_boundary,
             )
         return self._domain
 
@@ -108,7 +116,9 @@ class GriddedData(lightning.LightningDataModule):
         return int(self.fractions[split] * count), int(self.fractions[split + 1] * count)
 
     def _windows(self, split: int, num_steps: int, stride: int) -> Windows:
-        return Windows(self.store, *self.period(split), num_steps, self.forcings, stride)
+        history = steps_per_day(self.store.step) + 2 if self.day_components else 2
+        period = self.period(split)
+        return Windows(self.store, *period, num_steps, self.forcings, stride, history)
 
     def _evaluation(self, split: int) -> EvaluationLoader:
         windows = self._windows(split, self.lead_steps, self.stride)

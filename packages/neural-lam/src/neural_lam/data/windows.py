@@ -1,4 +1,4 @@
-"""Training windows: two states to start from, the states to predict, the forcing between."""
+"""Training windows: states to start from, the states to predict, the forcing between."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     """Windows of a store.
 
     Arguments:
-        initial: The state before the analysis time and at it, ``(B, 2, G, V)``.
+        initial: The states up to the analysis time, ``(B, H, G, V)``.
         target: States at the lead times, ``(B, T, G, V)``.
         forcing: Window around each lead time, ``(B, T, G, 3 F)``.
         sample: Analysis time, counted in the store's times, ``(B,)``.
@@ -38,7 +38,10 @@ def grid_coordinates(store: FieldStore) -> tuple[NDArray[np.float64], NDArray[np
 
 
 class Windows:
-    """Windows whose states all lie in a period, indexed by tensors.
+    """Windows that are forecasts of a period, indexed by tensors.
+
+    Analysis and lead times lie in the period; the states before it are known, so that they
+    may lie before its start.
 
     Arguments:
         store: Where the states come from.
@@ -47,6 +50,7 @@ class Windows:
         num_steps: Lead times of a window.
         forcings: Kinds of forcing.
         stride: Between the analysis times, in states.
+        history: States to start from, the analysis the last.
     """
 
     def __init__(
@@ -57,16 +61,19 @@ class Windows:
         num_steps: int,
         forcings: Sequence[str] = (),
         stride: int = 1,
+        history: int = 2,
     ) -> None:
         if num_steps < 1 or stride < 1:
             raise InputError(f"steps and stride must be at least 1, got {num_steps} and {stride}")
         self.store, self.num_steps, self.forcings = store, num_steps, list(forcings)
-        if stop - start < num_steps + 2:
+        self.history = history
+        first = max(start, history - 1)
+        if stop - first < num_steps + 1:
             raise InputError(
-                f"{store.path}: a window takes {num_steps + 2} states,"
+                f"{store.path}: a window takes {num_steps + history} states,"
                 f" but the period has {stop - start}"
             )
-        self.analysis = torch.arange(start + 1, stop - num_steps, stride)
+        self.analysis = torch.arange(first, stop - num_steps, stride)
         self._latitude, self._longitude = grid_coordinates(store)
 
     def __len__(self) -> int:
@@ -75,10 +82,13 @@ class Windows:
     def __getitem__(self, index: Tensor) -> Batch:
         analysis = self.analysis[index]
         states = torch.stack(
-            [self.store.states(t - 1, t + 1 + self.num_steps) for t in analysis.tolist()]
+            [
+                self.store.states(t + 1 - self.history, t + 1 + self.num_steps)
+                for t in analysis.tolist()
+            ]
         )
         windows = torch.stack([self._forcing(t) for t in analysis.tolist()])
-        return Batch(states[:, :2], states[:, 2:], windows, analysis)
+        return Batch(states[:, : self.history], states[:, self.history :], windows, analysis)
 
     def _forcing(self, analysis: int) -> Tensor:
         # Made from the time, so it exists beyond the last state of the store.

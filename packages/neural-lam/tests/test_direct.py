@@ -1,0 +1,160 @@
+from functools import partial
+
+import lightning.pytorch as lightning
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
+from neural_lam.data.module import GriddedData
+from neural_lam.direct import fit_day_guess
+from neural_lam.predictors import GraphLAM
+from neural_lam.training import DirectForecaster, build_direct_predictor
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:")
+
+SHAPE, PERIOD = (9, 11), 4
+
+
+def days(num_times=120):
+    """A diurnal cycle that grows, and waves of which two fit into every field."""
+    t, y, x = np.ogrid[:num_times, : SHAPE[0], : SHAPE[1]]
+    cycle = (10 + 0.05 * t) * np.sin(2 * np.pi * t / PERIOD) * (1 + 0.1 * y)
+    wave = np.cos(0.4 * x - 0.17 * t) + 0.6 * np.sin(0.5 * y + 0.29 * t)
+    return torch.from_numpy(280 + cycle + wave).flatten(1)[..., None].float()
+
+
+@pytest.fixture
+def store(tmp_path):
+    """They as a zarr store."""
+    path = str(tmp_path / "days.zarr")
+    values = days().reshape(-1, *SHAPE).numpy()
+    times = np.datetime64("2020-03-01", "ns") + np.arange(len(values)) * np.timedelta64(6, "h")
+    xr.Dataset(
+        {"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})},
+        {"time": times, "latitude": 50.0 + np.arange(9), "longitude": np.arange(11.0)},
+    ).to_zarr(path, consolidated=False)
+    return path
+
+
+def data(store, *, held=False):
+    return GriddedData(
+        store, ["t2m"], ["hour"], boundary_width=2, day_components=4, held_boundary=held,
+        rollout_steps=4, lead_steps=4, batch_size=4, validation_from=0.6, test_from=0.8,
+    )  # fmt: skip
+
+
+def predictor(given, *, held=False):
+    torch.manual_seed(0)
+    network = partial(GraphLAM, hidden_size=8, num_layers=1)
+    return build_direct_predictor(given.domain, network, held_boundary=held)
+
+
+def silent(found):
+    """Leaves the linear guess alone."""
+    torch.nn.init.zeros_(found.network.output_map.rest[-1].weight)
+    torch.nn.init.zeros_(found.network.output_map.rest[-1].bias)
+    return found
+
+
+def run(found, batch, boundary=None):
+    leads = torch.arange(batch.target.shape[1])
+    given = batch.target if boundary is None else boundary
+    with torch.no_grad():
+        return found(batch.initial, batch.forcing, given, batch.sample, leads)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_guess_is_exact_where_change_since_yesterday_is_linear(store, held):
+    # Cycle and waves are sums of a few exponentials in time: two states in each of four
+    # components fix them, and the growth of the cycle is the change since yesterday itself.
+    given = data(store, held=held)
+    batch = next(iter(given.test_dataloader()))
+    found = run(silent(predictor(given, held=held)), batch)
+    inside = given.domain.interior > 0
+    error = (found - batch.target)[:, :, inside].square().mean().sqrt()
+    yesterday = (batch.initial[:, 2:6] - batch.target)[:, :, inside].square().mean().sqrt()
+    assert error < 0.06 * yesterday
+
+
+def test_the_guess_reads_the_future_on_the_boundary_alone(store):
+    given = data(store)
+    batch, found = next(iter(given.test_dataloader())), predictor(data(store))
+    inside = given.domain.interior > 0
+    hidden = batch.target.clone()
+    hidden[:, :, inside] = torch.nan
+    assert torch.equal(run(found, batch, hidden), run(found, batch))
+    assert torch.equal(run(found, batch)[:, :, ~inside], batch.target[:, :, ~inside])
+    shifted = batch.target + 1
+    assert not torch.allclose(
+        run(found, batch, shifted)[:, :, inside], run(found, batch)[:, :, inside]
+    )
+
+
+def test_without_the_boundary_nothing_of_the_future_is_read(store):
+    given = data(store, held=True)
+    batch, found = next(iter(given.test_dataloader())), predictor(given, held=True)
+    nothing = torch.full_like(batch.target, torch.nan)
+    expected = run(found, batch, batch.initial[:, -1:].expand_as(batch.target))
+    assert torch.isfinite(expected).all()
+    assert torch.equal(run(found, batch, nothing), expected)
+
+
+def test_training_times_get_weights_that_were_fitted_without_them():
+    states, interior = days(), frame_interior(SHAPE, 2)
+    guess = fit_day_guess(states, interior, SHAPE, period=PERIOD, num_components=4)
+    assert guess.blocks[0] == PERIOD + 1
+    noisy = states.clone()
+    # Noise in one block's targets must not change that block's own weights, but all others'.
+    first, last = int(guess.blocks[1]), int(guess.blocks[2])
+    generator = torch.Generator().manual_seed(0)
+    part = slice(first + PERIOD, last - PERIOD)
+    noise = torch.randn(states[part].shape, generator=generator)
+    noisy[part] += 1e-3 * noise
+    other = fit_day_guess(noisy, interior, SHAPE, period=PERIOD, num_components=4)
+
+    def fields(found, block):
+        # Components may turn or change sign; what they forecast may not.
+        return found.interior_basis @ found.maps[block, 0, :4] @ found.target_basis.T
+
+    def moved(block):
+        return float((fields(other, block) - fields(guess, block)).abs().max())
+
+    assert moved(1) < 0.2 * min(moved(0), moved(2), moved(3), moved(4))
+
+
+def test_a_domain_with_a_guess_survives_a_checkpoint(store):
+    domain = data(store).domain
+    again = domain_from_dict(domain_to_dict(domain))
+    assert torch.equal(again.day_guess.maps, domain.day_guess.maps)
+    assert again.day_guess.shape == SHAPE
+
+
+def test_training_reduces_the_loss_and_repeats_itself(store, tmp_path):
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = DirectForecaster(partial(GraphLAM, hidden_size=8, num_layers=1), num_leads=2)
+        trainer = lightning.Trainer(
+            max_steps=30, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            num_sanity_val_steps=0, default_root_dir=tmp_path, accelerator="cpu",
+            enable_checkpointing=False, use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.fit(model, data(store))
+        losses.append(float(trainer.callback_metrics["val/loss"]))
+    assert losses[0] == losses[1]
+    assert np.isfinite(losses[0])
+
+
+def test_model_and_data_must_agree(store):
+    with pytest.raises(ValueError, match="must agree on held_boundary"):
+        predictor(data(store, held=True))
+    plain = GriddedData(store, ["t2m"], boundary_width=2, lead_steps=4)
+    with pytest.raises(ValueError, match="needs data with day_components"):
+        predictor(plain)
+
+
+def test_a_period_too_short_for_a_guess_is_refused():
+    with pytest.raises(ValueError, match="needs 36 states to fit, got 20"):
+        fit_day_guess(days(20), frame_interior(SHAPE, 2), SHAPE, period=PERIOD)
