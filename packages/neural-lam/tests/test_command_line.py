@@ -129,8 +129,8 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path, config, capsys, content):
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_every_shipped_configuration_trains(tmp_path, waves, name):
     store = str(tmp_path / "small.zarr")
-    two = waves.isel(time=[*range(60)] * 3).assign_coords(
-        time=waves["time"].values[0] + np.arange(180) * np.timedelta64(1, "h")
+    two = waves.isel(time=[*range(60)] * 5).assign_coords(
+        time=waves["time"].values[0] + np.arange(300) * np.timedelta64(1, "h")
     )
     two["geopotential_height"], two["2m_temperature"] = two["height"], two["height"].isel(level=0)
     two.drop_vars("height").to_zarr(store, consolidated=False)
@@ -168,7 +168,7 @@ def test_the_verbs_lead_from_data_to_a_report(tmp_path, config, capsys):
         if devices == "1":
             first = content["scores"]
     assert content["scores"] == first
-    assert content["num_forecasts"] == 8
+    assert content["num_forecasts"] == 9
     assert all(Path(picture).stat().st_size > 10_000 for picture in content["pictures"])
     with xr.open_dataset(out / "scores.nc", decode_timedelta=True) as scores:
         assert np.isfinite(scores["rmse"]).all()

@@ -8,7 +8,7 @@ import xarray as xr
 
 from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
 from neural_lam.data.module import GriddedData
-from neural_lam.direct import fit_day_guess
+from neural_lam.direct import damping_factors, fit_day_guess
 from neural_lam.predictors import GraphLAM
 from neural_lam.training import DirectForecaster, build_direct_predictor
 
@@ -145,6 +145,38 @@ def test_training_reduces_the_loss_and_repeats_itself(store, tmp_path):
         losses.append(float(trainer.callback_metrics["val/loss"]))
     assert losses[0] == losses[1]
     assert np.isfinite(losses[0])
+
+
+def test_the_damping_leaves_the_least_error(store, tmp_path):
+    torch.manual_seed(0)
+    model = DirectForecaster(partial(GraphLAM, hidden_size=8, num_layers=1))
+    trainer = lightning.Trainer(
+        logger=False, enable_progress_bar=False, default_root_dir=tmp_path, accelerator="cpu",
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    given = data(store)
+    [found] = trainer.validate(model, given, verbose=False)
+    factors = model.predictor.damping.clone()
+    assert ((factors >= 0) & (factors <= 1)).all()
+    [again] = trainer.validate(model, given, verbose=False)
+    assert again == found
+    model.eval()
+    batches = list(given.val_dataloader())
+
+    def error():
+        with torch.no_grad():
+            return sum(
+                float(model._squares(batch)[:, 0, given.domain.interior > 0].sum())
+                for batch in batches
+            )
+
+    least = error()
+    for factor in (0.0, 1.0, float(factors[0]) * 0.9):
+        model.predictor.damping[0] = factor
+        assert error() >= least * (1 - 1e-9)
+    assert damping_factors(
+        torch.tensor([2.0, -1.0, 0.5, 0.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    ).tolist() == [1, 0, 0.5, 0]
 
 
 def test_model_and_data_must_agree(store):

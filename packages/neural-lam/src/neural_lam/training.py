@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neural_lam.configuration import InputError
 from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
 from neural_lam.data.windows import Batch
-from neural_lam.direct import DirectPredictor
+from neural_lam.direct import DirectPredictor, damping_factors
 from neural_lam.graph import Graph
 from neural_lam.losses import interior_mean, scaled_square_error
 from neural_lam.predictors import GridNetwork
@@ -194,17 +194,24 @@ class GriddedForecaster(lightning.LightningModule, ABC):
     def _start_sums(self) -> None:
         self._sums = torch.zeros(0, device=self.device, dtype=torch.float64)
 
-    def _add(self, batch: Batch) -> None:
-        square = (self(batch) - batch.target).double().square()
+    def _squares(self, batch: Batch) -> Tensor:
+        return (self(batch) - batch.target).double().square()
+
+    def _add(self, fields: Tensor) -> None:
+        """Add fields, ``(B, ..., G, V)``, to the sums over windows."""
         # Sums, not means: ranks hold different numbers of windows.
-        total = interior_mean(square, self.loss_weights.double()).sum(0)
-        count = total.new_full((1,), len(batch.sample))
+        total = interior_mean(fields, self.loss_weights.double()).sum(0)
+        count = total.new_full((1,), len(fields))
         entry = torch.cat((count, total.flatten()))
         self._sums = entry if not len(self._sums) else self._sums + entry
 
-    def _report(self, split: str) -> None:
+    def _total(self) -> Tensor:
+        """Mean over all windows of all ranks."""
         total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        rmse = (total[1:] / total[0]).reshape(-1, len(self.loss_scale)).sqrt()
+        return total[1:] / total[0]
+
+    def _report(self, split: str, square: Tensor) -> None:
+        rmse = square.reshape(-1, len(self.loss_scale)).sqrt()
         scaled = (rmse / self.score_scale(rmse.shape[0])).square().mean()
         self.log(f"{split}/loss", scaled, prog_bar=True, rank_zero_only=True)
         for feature, name in enumerate(self._names()):
@@ -220,25 +227,17 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         """Empty sums."""
         self._start_sums()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the squared errors of a batch."""
-        self._add(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Scores over all windows of all ranks."""
-        self._report("val")
-
     def on_test_epoch_start(self) -> None:
         """Empty sums."""
         self._start_sums()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the squared errors of a batch."""
-        self._add(batch)
+        self._add(self._squares(batch))
 
     def on_test_epoch_end(self) -> None:
         """Scores over all windows of all ranks."""
-        self._report("test")
+        self._report("test", self._total())
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Analysis indices ``(B,)`` and forecasts ``(B, T, G, V)``."""
@@ -328,6 +327,14 @@ class Forecaster(GriddedForecaster):
         short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
         return scaled_square_error(self(short), short.target, self.loss_weights, self.loss_scale)
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(self._squares(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("val", self._total())
+
 
 class DirectForecaster(GriddedForecaster):
     """A graph network trained to forecast each lead time within a day at once.
@@ -390,3 +397,20 @@ class DirectForecaster(GriddedForecaster):
         forecast, truth = self._forecast(batch, leads) / scale, batch.target[:, leads] / scale
         unit = torch.ones_like(self.loss_scale)
         return scaled_square_error(forecast, truth, self.loss_weights, unit)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add what the linear guess leaves, the correction, and their product."""
+        leads = torch.arange(batch.target.shape[1], device=self.device)
+        linear, correction = cast(DirectPredictor, self.predictor).parts(
+            batch.initial, batch.forcing, self.boundary(batch), batch.sample, leads
+        )
+        left, correction = (batch.target - linear).double(), correction.double()
+        products = (left.square(), left * correction, correction.square())
+        self._add(torch.stack(products, dim=1))
+
+    def on_validation_epoch_end(self) -> None:
+        """Damp the correction as suits all windows of all ranks, and report its scores."""
+        left, product, power = self._total().reshape(3, -1, len(self.loss_scale))
+        factor = damping_factors(product, power)
+        cast(DirectPredictor, self.predictor).damping[: len(factor)] = factor
+        self._report("val", left - 2 * factor * product + factor.square() * power)

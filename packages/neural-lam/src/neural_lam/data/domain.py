@@ -160,11 +160,12 @@ def make_domain(
     guess_reach: int = 0,
     day_components: int = 0,
     held_boundary: bool = False,
+    chosen_until: int | None = None,
 ) -> Domain:
     """Domain of a store: static fields from the grid, statistics over a period.
 
     With `day_components` it has a guess from the day before, with `held_boundary` one that
-    doesn't see the future boundary.
+    doesn't see the future boundary; the states up to `chosen_until` choose its features.
 
     Raises:
         ValueError: The graph belongs to another grid.
@@ -193,12 +194,13 @@ def make_domain(
         if guess_reach
         else None,
         day_guess=fit_day_guess(
-            store.states(start, stop),
+            store.states(start, stop if chosen_until is None else chosen_until),
             interior,
             store.shape,
             period=steps_per_day(store.step),
             num_components=day_components,
             sees_boundary=not held_boundary,
+            num_fitted=stop - start,
         )
         if day_components
         else None,

@@ -99,6 +99,7 @@ class GriddedData(lightning.LightningDataModule):
                 guess_reach=self.guess_reach,
                 day_components=self.day_components,
                 held_boundary=self.held_boundary,
+                chosen_until=self.period(1)[1],
             )
         return self._domain
 
