@@ -9,6 +9,7 @@ import xarray as xr
 from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
 from neural_lam.data.module import GriddedData
 from neural_lam.direct import damping_factors, fit_day_guess
+from neural_lam.losses import interior_mean
 from neural_lam.predictors import GraphLAM
 from neural_lam.training import DirectForecaster, build_direct_predictor
 
@@ -25,17 +26,20 @@ def days(num_times=120):
     return torch.from_numpy(280 + cycle + wave).flatten(1)[..., None].float()
 
 
-@pytest.fixture
-def store(tmp_path):
-    """They as a zarr store."""
-    path = str(tmp_path / "days.zarr")
-    values = days().reshape(-1, *SHAPE).numpy()
+def written(path, fields):
+    values = fields.reshape(-1, *SHAPE).numpy()
     times = np.datetime64("2020-03-01", "ns") + np.arange(len(values)) * np.timedelta64(6, "h")
     xr.Dataset(
         {"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})},
         {"time": times, "latitude": 50.0 + np.arange(9), "longitude": np.arange(11.0)},
     ).to_zarr(path, consolidated=False)
-    return path
+    return str(path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """They as a zarr store."""
+    return written(tmp_path / "days.zarr", days())
 
 
 def data(store, *, held=False):
@@ -53,8 +57,8 @@ def predictor(given, *, held=False):
 
 def silent(found):
     """Leaves the linear guess alone."""
-    torch.nn.init.zeros_(found.network.output_map.rest[-1].weight)
-    torch.nn.init.zeros_(found.network.output_map.rest[-1].bias)
+    found.damping.zero_()
+    found.eval()
     return found
 
 
@@ -147,8 +151,10 @@ def test_training_reduces_the_loss_and_repeats_itself(store, tmp_path):
     assert np.isfinite(losses[0])
 
 
-def test_the_damping_leaves_the_least_error(store, tmp_path):
+def test_the_damping_leaves_the_least_error(tmp_path):
     torch.manual_seed(0)
+    fields = days()
+    store = written(tmp_path / "noisy.zarr", fields + torch.randn(fields.shape))
     model = DirectForecaster(partial(GraphLAM, hidden_size=8, num_layers=1))
     trainer = lightning.Trainer(
         logger=False, enable_progress_bar=False, default_root_dir=tmp_path, accelerator="cpu",
@@ -165,15 +171,15 @@ def test_the_damping_leaves_the_least_error(store, tmp_path):
 
     def error():
         with torch.no_grad():
-            return sum(
-                float(model._squares(batch)[:, 0, given.domain.interior > 0].sum())
-                for batch in batches
-            )
+            squares = [
+                interior_mean(model._squares(batch), model.loss_weights) for batch in batches
+            ]
+        return float(torch.cat(squares)[:, 0].sum())
 
     least = error()
     for factor in (0.0, 1.0, float(factors[0]) * 0.9):
         model.predictor.damping[0] = factor
-        assert error() >= least * (1 - 1e-9)
+        assert error() >= least * (1 - 1e-6)
     assert damping_factors(
         torch.tensor([2.0, -1.0, 0.5, 0.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
     ).tolist() == [1, 0, 0.5, 0]
