@@ -72,10 +72,15 @@ def test_a_funnel_is_one_mode_of_varying_width(generator):
     assert len(pilot.found) == 1
 
 
-def test_too_many_clusters_are_not_revisited(generator):
+def test_too_many_modes_are_not_revisited(generator):
     pilot = search(ManyWell(16), generator=generator, num_chains=100, max_clusters=20)
     assert pilot.states.shape[1] == 100
-    assert pilot.num_evaluations == 100 * 201
+    assert len(pilot.found) > 20
+
+
+def test_too_many_clusters_of_few_modes_are_made_one_each(generator):
+    pilot = search(two_modes(2, 0.2), generator=generator, num_chains=100, max_clusters=3)
+    assert int(pilot.labels.max()) + 1 == len(pilot.found) == 2
 
 
 def test_a_mode_that_few_chains_find_is_counted_so(generator):

@@ -1,4 +1,7 @@
+import itertools
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +18,11 @@ TARGETS = {
     "gaussian mixture": lambda: targets.two_modes(3),
     "gmm40": lambda: targets.gmm40(),
     "student mixture": lambda: targets.student_mixture(),
+    "lattice field, ring": lambda: targets.LatticeField([7]),
+    "lattice field, square": lambda: targets.LatticeField([4, 3], 0.7, -2.0, 0.3),
+    "cox process": lambda: targets.LogGaussianCox([[0, 2, 1], [1, 0, 0], [3, 0, 1]]),
+    "brownian motion": targets.BrownianMotion,
+    "lorenz bridge": targets.LorenzBridge,
     "breast cancer": targets.breast_cancer,
     "linear regression": lambda: targets.LinearRegression([[1.0, 0.5], [1.0, -2.0]], [0.3, 1.0]),
 }
@@ -78,7 +86,10 @@ def test_logistic_regression_stays_finite_far_out():
     assert grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["funnel", "gaussian mixture", "student mixture"])
+EXACT = ["gaussian", "skewed", "funnel", "many well", "gaussian mixture", "student mixture"]
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_exact_samples_have_mean_score_zero(name, generator):
     # E[grad log p] = 0 for every density that vanishes at infinity
     target = TARGETS[name]()
@@ -88,7 +99,92 @@ def test_exact_samples_have_mean_score_zero(name, generator):
     assert (grad.mean(0) / error).abs().max() < 4.5
 
 
+def test_many_wells_are_sampled_with_their_masses(generator):
+    well = targets.ManyWell(4)
+    x = well.sample(100_000, generator=generator)
+    right = (x[:, 0::2] > 0).double().mean(0)
+    assert ((right - well.right_mass).abs() < 4 * 0.5 / len(x) ** 0.5).all()
+
+
+@pytest.mark.parametrize("quartic", [0.5, 0.1])
+def test_the_ring_of_two_sites_equals_quadrature(quartic):
+    field = targets.LatticeField([2], 0.6, -0.8, quartic)
+    grid = torch.linspace(-9, 9, 901, dtype=torch.float64)
+    mass = field.log_prob(torch.cartesian_prod(grid, grid)).exp().sum() * 0.02**2
+    assert field.log_normalizer == pytest.approx(mass.log().item(), abs=1e-8)
+
+
+def test_a_free_lattice_field_is_the_gaussian_integral():
+    field = targets.LatticeField([3, 4], 0.9, 0.4, 0.0)
+    precision = -torch.autograd.functional.hessian(field.log_prob, torch.zeros(12).double())
+    expected = 6 * math.log(2 * math.pi) - 0.5 * torch.logdet(precision)
+    assert field.log_normalizer == pytest.approx(expected.item(), abs=1e-6)
+    ring = targets.LatticeField([5], 0.9, 0.4, 0.0)
+    almost = targets.LatticeField([5], 0.9, 0.4, 1e-9)
+    assert almost.log_normalizer == pytest.approx(ring.log_normalizer, abs=1e-5)
+
+
+def test_the_brownian_evidence_is_that_of_the_marginal_gaussian():
+    """The Kalman filter against the joint Gaussian of the observations, at two scales."""
+    target = targets.BrownianMotion()
+    times = torch.tensor([t for t in range(1, 31) if not 10 < t <= 20], dtype=torch.float64)
+    for log_sigma, log_tau in ((-2.3, -1.9), (0.4, -0.6)):
+        covariance = math.exp(2 * log_sigma) * torch.minimum(times[:, None], times)
+        covariance = covariance + math.exp(2 * log_tau) * torch.eye(20).double()
+        gaussian = torch.distributions.MultivariateNormal(torch.zeros(20).double(), covariance)
+        got = target._kalman(torch.tensor(log_sigma).double(), torch.tensor(log_tau).double())
+        torch.testing.assert_close(got, gaussian.log_prob(target.observed))
+    # published: 1.03 +- 0.10 (denoising diffusion samplers), 1.02 +- 0.12 (path integral sampler)
+    assert target.log_normalizer == pytest.approx(1.0, abs=0.25)
+    assert target._quadrature(600) == pytest.approx(target.log_normalizer, abs=1e-4)
+
+
+def test_the_lorenz_density_is_a_product_of_transitions(generator):
+    target, normal = targets.LorenzBridge(), torch.distributions.Normal
+    states = 3 * torch.randn(30, 3, generator=generator, dtype=torch.float64)
+    expected = normal(0.0, 1.0).log_prob(states[0]).sum()
+    for old, new in itertools.pairwise(states):
+        x, y, z = old
+        rate = torch.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
+        expected += normal(old + 0.02 * rate, 0.1 * 0.02**0.5).log_prob(new).sum()
+    seen = [*range(10), *range(20, 30)]
+    expected += normal(states[seen, 0], 1.0).log_prob(target.observed).sum()
+    torch.testing.assert_close(target.log_prob(states.flatten()), expected)
+
+
+def test_the_cox_process_is_poisson_counts_and_a_gaussian_field(generator):
+    counts = [[0.0, 2.0], [1.0, 3.0]]
+    target = targets.LogGaussianCox(counts, 1.3, 0.8)
+    z = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    field, y = target.field(z), torch.tensor(counts).double().flatten()
+    poisson = torch.distributions.Poisson(field.exp() / 4).log_prob(y).sum(-1)
+    # what the benchmark leaves out: factorials, and areas to the power of the counts
+    poisson = poisson + torch.lgamma(y + 1).sum() + y.sum() * math.log(4.0)
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+    torch.testing.assert_close(target.log_prob(z), poisson + prior)
+    place = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).double()
+    covariance = 1.3 * torch.exp(-torch.cdist(place, place) / 1.6)
+    torch.testing.assert_close(target.factor @ target.factor.T, covariance)
+
+
+def shared_data():
+    given = os.environ.get("DIFFSMC_DATA")
+    folders = [Path(given)] if given else [p / "shared" / "data" for p in Path(__file__).parents]
+    return next((folder for folder in folders if (folder / "finnish_pines.csv").is_file()), None)
+
+
+@pytest.mark.skipif(shared_data() is None, reason="needs finnish_pines.csv; see DIFFSMC_DATA")
+def test_all_pines_are_counted():
+    target = targets.finnish_pines(str(shared_data() / "finnish_pines.csv"), 20)
+    assert target.dim == 400
+    assert float(target.counts.sum()) == 126
+
+
 def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="counts must be a square table"):
+        targets.LogGaussianCox([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="no such density: quartic 0 and mass -1"):
+        targets.LatticeField([3], quartic=0, mass=-1)
     with pytest.raises(ValueError, match="labels must be 0 or 1"):
         targets.LogisticRegression([[1.0]], [2.0])
     with pytest.raises(ValueError, match="one label for each of 1 rows"):

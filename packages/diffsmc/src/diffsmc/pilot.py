@@ -191,6 +191,8 @@ def join_clusters(target: Target, means: Tensor) -> tuple[Tensor, int]:
         The mode of each cluster, ``(K,)``, and the number of evaluations.
     """
     num = len(means)
+    if num == 1:
+        return torch.zeros(1, dtype=torch.long, device=means.device), 0
     distance = (means[:, None] - means).norm(dim=-1).fill_diagonal_(torch.inf)
     near = distance.argsort(1)[:, : min(4, num - 1)]
     along = torch.linspace(0, 1, 11, dtype=means.dtype, device=means.device)[:, None]
@@ -206,13 +208,16 @@ def join_clusters(target: Target, means: Tensor) -> tuple[Tensor, int]:
     return torch.unique(mode, return_inverse=True)[1], values.numel()
 
 
-def _count_finders(
-    target: Target, states: Tensor, labels: Tensor, found: Tensor
-) -> tuple[Tensor, int]:
-    """Pool counts of clusters that share a mode; also give the evaluations."""
+def _cluster(target: Target, states: Tensor, max_clusters: int) -> tuple[Tensor, Tensor, int]:
+    """Give clusters of chains, the mode of each cluster, and the evaluations.
+
+    With too many clusters those that share a mode are made one.
+    """
+    labels = cluster_chains(states)
     mode, spent = join_clusters(target, cluster_factors(states, labels)[0])
-    counts = torch.zeros(int(mode.max()) + 1, dtype=states.dtype, device=states.device)
-    return counts.scatter_add(0, mode, found.to(states.dtype)), spent
+    if int(labels.max()) < max_clusters:
+        return labels, mode, spent
+    return mode[labels], torch.arange(int(mode.max()) + 1, device=mode.device), spent
 
 
 def search(
@@ -246,11 +251,11 @@ def search(
         keep=-(-num_moves // 3),
         starts=starts,
     )
-    labels = cluster_chains(states)
-    spent = states.shape[1] * (1 + LEAPFROGS * num_moves)
-    found = labels.bincount()
+    labels, mode, spent = _cluster(target, states, max_clusters)
+    spent += states.shape[1] * (1 + LEAPFROGS * num_moves)
+    found = labels.bincount().to(states.dtype)
     if not 1 < len(found) <= min(max_clusters, num_revisit_chains) or num_revisits < 2:
-        return Pilot(states, labels, found.to(states.dtype), spent)
+        return Pilot(states, labels, _pool(found, mode), spent)
     again = revisit(
         target,
         states,
@@ -260,12 +265,15 @@ def search(
         num_moves=num_revisits,
     )
     again = again[num_revisits // 3 :]
-    new = cluster_chains(again)
+    new, mode, checks = _cluster(target, again, max_clusters)
     origins = torch.arange(num_revisit_chains) % len(found)
     # a chain of the search counts for the clusters that its own cluster's revisits ended in
     flow = torch.zeros(len(found), int(new.max()) + 1, dtype=states.dtype)
     flow.index_put_((origins, new), flow.new_ones(()), accumulate=True)
-    share = flow / flow.sum(1, keepdim=True)
-    spent += num_revisit_chains * (1 + LEAPFROGS * num_revisits)
-    found, checks = _count_finders(target, again, new, found.to(share.dtype) @ share)
-    return Pilot(again, new, found, spent + checks)
+    spent += checks + num_revisit_chains * (1 + LEAPFROGS * num_revisits)
+    return Pilot(again, new, _pool(found @ (flow / flow.sum(1, keepdim=True)), mode), spent)
+
+
+def _pool(found: Tensor, mode: Tensor) -> Tensor:
+    """Add up the counts of clusters that share a mode."""
+    return torch.zeros_like(found[: int(mode.max()) + 1]).scatter_add(0, mode, found)

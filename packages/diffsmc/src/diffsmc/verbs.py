@@ -3,6 +3,7 @@
 import inspect
 import json
 import platform
+import re
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -163,17 +164,34 @@ def diagnose(results: list[str], strict: bool = False) -> None:
 
 
 def list_targets() -> None:
-    """List the targets that come with the package, with their parameters."""
+    """List the targets that come with the package: parameters, and what is known of them."""
     for name in sorted(targets.__all__):
         thing = getattr(targets, name)
         if _makes_target(thing):
             print(f"diffsmc.targets.{name}{_signature(thing)}")
-            print(f"    {(inspect.getdoc(thing) or '').splitlines()[0]}")
+            summary = (inspect.getdoc(thing) or "").splitlines()[0]
+            print("    " + re.sub(":math:`([^`]*)`", r"\1", summary))
+            known = _known(thing)
+            if known:
+                print(f"    {known}")
 
 
 def _makes_target(thing: Callable[..., Any]) -> bool:
     made = thing if inspect.isclass(thing) else inspect.signature(thing).return_annotation
     return inspect.isclass(made) and issubclass(made, Target) and not inspect.isabstract(made)
+
+
+def _known(thing: Callable[..., Any]) -> str:
+    """Say what is known of a target whose parameters all have defaults."""
+    if any(p.default is p.empty for p in inspect.signature(thing).parameters.values()):
+        return ""
+    target = thing()
+    facts = [f"dimension {target.dim}"]
+    if target.log_normalizer is not None:
+        facts.append(f"log Z = {target.log_normalizer:.6g}")
+    facts += ["exact samples"] if hasattr(target, "sample") else []
+    facts += ["mode masses"] if hasattr(target, "masses") or hasattr(target, "right_mass") else []
+    return ", ".join(facts)
 
 
 def _signature(thing: Callable[..., Any]) -> str:

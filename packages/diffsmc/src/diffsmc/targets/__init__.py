@@ -1,5 +1,6 @@
 """Targets: unnormalised log-densities with gradients, log Z and samples where known."""
 
+from .fields import LatticeField, LogGaussianCox, finnish_pines
 from .mixtures import GaussianMixture, StudentMixture, gmm40, student_mixture, two_modes
 from .posterior import Parameter, Posterior
 from .posteriordb import (
@@ -9,6 +10,7 @@ from .posteriordb import (
     garch,
     kid_scores,
 )
+from .processes import BrownianMotion, LorenzBridge
 from .regression import (
     LinearRegression,
     LogisticRegression,
@@ -20,12 +22,16 @@ from .shapes import Funnel, Gaussian, ManyWell, SkewedGaussian, correlated_gauss
 from .target import LogDensity, NonFiniteLogDensityError, Target, differentiate
 
 __all__ = [
+    "BrownianMotion",
     "Funnel",
     "Gaussian",
     "GaussianMixture",
+    "LatticeField",
     "LinearRegression",
     "LogDensity",
+    "LogGaussianCox",
     "LogisticRegression",
+    "LorenzBridge",
     "ManyWell",
     "NonFiniteLogDensityError",
     "Parameter",
@@ -39,6 +45,7 @@ __all__ = [
     "correlated_gaussian",
     "differentiate",
     "eight_schools",
+    "finnish_pines",
     "garch",
     "gmm40",
     "ionosphere",

@@ -45,9 +45,11 @@ class Gaussian(Target):
         )
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         self.register_buffer("precision", torch.cholesky_inverse(factor))
+        self.register_buffer("factor", factor)
 
     mean: Tensor
     precision: Tensor
+    factor: Tensor
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -58,6 +60,11 @@ class Gaussian(Target):
         residual = x - self.mean
         grad = -residual @ self.precision
         return 0.5 * (residual * grad).sum(-1) + self.constant, grad
+
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        """Draw exact samples, ``(num, D)``."""
+        noise = torch.randn(num, self.dim, generator=generator, dtype=self.mean.dtype)
+        return self.mean + noise @ self.factor.T
 
 
 class SkewedGaussian(Target):
@@ -86,6 +93,12 @@ class SkewedGaussian(Target):
         log_phi = -0.5 * x.square() - 0.5 * LOG_2PI
         hazard = torch.exp(-0.5 * u.square() - 0.5 * LOG_2PI - log_cdf)
         return (math.log(2) + log_phi + log_cdf).sum(-1), self.skew * hazard - x
+
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        r"""Draw exact samples, :math:`\delta|u| + \sqrt{1-\delta^2}\,v`, ``(num, D)``."""
+        noise = torch.randn(2, num, self.dim, generator=generator, dtype=torch.float64)
+        delta = self.skew / math.sqrt(1 + self.skew**2)
+        return delta * noise[0].abs() + math.sqrt(1 - delta**2) * noise[1]
 
 
 class Funnel(Target):
@@ -161,10 +174,14 @@ class ManyWell(Target):
         for name, pair in POWERS.items():
             row = torch.tensor(pair, dtype=torch.float64).repeat(dim // 2)
             self.register_buffer(name, row, persistent=False)
+        self.register_buffer("grid", u, persistent=False)
+        self.register_buffer("cdf", mass.cumsum(0) / mass.sum(), persistent=False)
 
     linear: Tensor
     square: Tensor
     fourth: Tensor
+    grid: Tensor
+    cdf: Tensor
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -180,6 +197,13 @@ class ManyWell(Target):
     def score(self, x: Tensor) -> Tensor:
         slope = torch.addcmul(2 * self.square, 4 * self.fourth, x.square())
         return torch.addcmul(self.linear, slope, x)
+
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        """Draw samples, ``(num, D)``, wells by inversion on a grid of width 1e-4."""
+        uniform = torch.rand(num, self.dim // 2, generator=generator, dtype=torch.float64)
+        wells = self.grid[torch.searchsorted(self.cdf, uniform)]
+        rest = torch.randn(num, self.dim // 2, generator=generator, dtype=torch.float64)
+        return torch.stack([wells, rest], -1).flatten(-2)
 
 
 def correlated_gaussian(
