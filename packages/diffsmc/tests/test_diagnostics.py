@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from diffsmc.diagnostics import Record, compare, diagnose, pareto_shape
+from diffsmc.diagnostics import Record, compare, diagnose, mode_masses, pareto_shape
 from diffsmc.estimators import Evidence
+from diffsmc.targets import ManyWell, correlated_gaussian, two_modes
 
 
 def healthy():
@@ -16,6 +17,8 @@ def healthy():
         families=torch.full((4,), 50),
         acceptance=torch.full((4,), 0.6, dtype=torch.float64),
         unbiased=True,
+        step_sizes=torch.tensor([[0.5] * 4, [0.3] * 4], dtype=torch.float64),
+        notes=("found one mode",),
     )
 
 
@@ -43,6 +46,8 @@ def test_a_healthy_run_has_no_warning():
         ({"acceptance": torch.tensor([0.5, 0.01])}, "moves are stuck"),
         ({"conditional_ess": torch.tensor([[0.9, 0.05]])}, "conditional ESS of 5.0%"),
         ({"unbiased": False}, "set adapt_islands"),
+        ({"step_sizes": torch.tensor([[0.5], [1e-5]])}, "step sizes fell to 2e-05 of the first"),
+        ({"notes": ("warning: some modes were found by few chains",)}, "some modes were found"),
     ],
 )
 def test_each_failure_has_its_warning(change, expected):
@@ -61,3 +66,16 @@ def test_methods_that_disagree_are_reported():
     assert compare({"a": a, "b": b}) == []
     assert len(compare({"a": a, "b": b, "far": far})) == 2
     assert len(compare({"a": a, "nan": a._replace(log_normalizer=math.nan)})) == 1
+
+
+def test_masses_of_known_modes(generator):
+    target = two_modes(2, 0.5)
+    x = target.sample(4000, generator=generator).reshape(2, 2000, 2)
+    masses = mode_masses(target, x, torch.zeros(2, 2000).double())
+    assert masses.shape == (2, 2)
+    torch.testing.assert_close(masses, torch.full((2, 2), 0.5).double(), rtol=0, atol=0.05)
+    wells = ManyWell(4)
+    x = wells.sample(4000, generator=generator)[None]
+    shares = mode_masses(wells, x, torch.zeros(1, 4000).double())
+    assert (shares - wells.right_mass).abs().max() < 0.04
+    assert mode_masses(correlated_gaussian(2), x[..., :2], torch.zeros(1, 4000)) is None

@@ -5,12 +5,22 @@ import pytest
 import torch
 
 from diffsmc.configuration import InputError
+from diffsmc.diagnostics import diagnose
 from diffsmc.evaluation import build_report, evidence_of, marginal_gap, write_report
-from diffsmc.methods import Diffusion, Tempering
-from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
+from diffsmc.methods import Diffusion, Monitor, Tempering
+from diffsmc.plots import (
+    draw_evidence,
+    draw_marginals,
+    draw_modes,
+    draw_schedule,
+    draw_snapshots,
+    draw_weights,
+    save,
+)
 from diffsmc.potentials import MonteCarloPotential
-from diffsmc.results import read_result, to_inference_data, to_record, write_result
-from diffsmc.targets import correlated_gaussian
+from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
+from diffsmc.results import Snapshots, read_result, to_inference_data, to_record, write_result
+from diffsmc.targets import correlated_gaussian, two_modes
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def test_named_parameters_join_the_posterior(generator):
 def test_damaged_results_are_refused(tmp_path, content):
     path = tmp_path / "bad.nc"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"bad.nc: not a NetCDF result"):
+    with pytest.raises(InputError, match=r"bad.nc: not a NetCDF or zarr result"):
         read_result(path)
 
 
@@ -131,3 +141,68 @@ def test_pictures_show_what_was_found(runs, tmp_path):
     save(picture, tmp_path / "evidence.png")
     assert (tmp_path / "evidence.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.fixture(scope="module")
+def modal(tmp_path_factory):
+    """A stratified run of two modes with snapshots, as zarr."""
+    snapshots, target = Snapshots(100), two_modes(2, 0.5)
+    method = ReferenceMixture(MixtureFit(num_chains=60), importance_ess=1.0)
+    generator = torch.Generator().manual_seed(0)
+    result = method.run(target, 3, 200, generator=generator, monitor=Monitor(snapshots))
+    data = to_inference_data(result, target, {}, generator=generator, snapshots=snapshots)
+    path = tmp_path_factory.mktemp("modal") / "modes.zarr"
+    # a second write replaces the first
+    write_result(data, path)
+    write_result(data, path)
+    return result, path
+
+
+def test_zarr_holds_what_netcdf_holds(modal, tmp_path):
+    result, path = modal
+    data = read_result(path)
+    assert data.attrs["path"] == result.path == "stratified bridge"
+    assert data.attrs["reason"] == result.reason
+    write_result(data, tmp_path / "same.nc")
+    again = read_result(tmp_path / "same.nc")
+    assert set(again.groups()) == set(data.groups())
+    for group in data.groups():
+        assert data[group].equals(again[group])
+    assert torch.equal(to_record(data).log_weights, result.log_weights)
+    assert not path.with_name("modes.zarr.part").exists()
+
+
+def test_masses_of_modes_and_strata_are_kept(modal):
+    result, path = modal
+    evidence = read_result(path)["evidence"]
+    np.testing.assert_allclose(evidence["mode_mass"].mean("chain"), [0.5, 0.5], atol=0.05)
+    assert evidence["stratum_mass"].shape == (3, result.num_strata)
+    np.testing.assert_allclose(evidence["stratum_mass"].sum("stratum"), 1.0)
+
+
+def test_a_damaged_zarr_is_refused(tmp_path):
+    (tmp_path / "bad.zarr").mkdir()
+    with pytest.raises(InputError, match=r"bad.zarr: not a NetCDF or zarr result"):
+        read_result(tmp_path / "bad.zarr")
+
+
+def test_weights_modes_and_path_are_drawn(modal, runs):
+    data = read_all(runs)
+    weights = draw_weights(data)
+    counts = sum(patch.get_height() for patch in weights.axes[1].patches)
+    assert counts == data["diffusion"]["weighted_posterior"]["log_weight"].size
+    assert "Pareto k = " in weights.axes[1].get_title(loc="left")
+    mode = read_result(modal[1])
+    bars = draw_modes({"bridge": mode}).axes[0].patches
+    np.testing.assert_allclose(sum(bar.get_height() for bar in bars), 1.0)
+    path = draw_snapshots(mode)
+    assert len(path.axes) == min(6, len(modal[0].history))
+    assert len(path.axes[-1].lines[0].get_xdata()) == 100
+
+
+def test_a_reference_that_is_too_narrow_is_a_warning(generator):
+    target = correlated_gaussian(2)
+    method = Diffusion(MonteCarloPotential(8), 8, num_moves=1, inflation=0.4)
+    result = method.run(target, 4, 300, generator=generator)
+    data = to_inference_data(result, target, {}, generator=generator)
+    assert any("reference is too narrow" in line for line in diagnose(to_record(data)))

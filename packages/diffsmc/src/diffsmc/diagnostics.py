@@ -17,8 +17,12 @@ import torch
 from torch import Tensor
 
 from .estimators import Evidence, effective_sample_size
+from .targets import GaussianMixture, ManyWell, StudentMixture, Target
 
-__all__ = ["Record", "compare", "diagnose", "pareto_shape"]
+__all__ = ["Record", "compare", "diagnose", "mode_masses", "pareto_shape"]
+
+WARNING = "warning: "
+SMALLEST_STEP = 1e-3  # of the first
 
 
 def pareto_shape(log_weights: Tensor) -> float:
@@ -63,7 +67,8 @@ class Record(NamedTuple):
     """What diagnosis looks at.
 
     ``log_weights`` ``(R, N)``, ``log_normalizers`` ``(R,)``, ``conditional_ess`` ``(T, R)``,
-    and after the last step ``families`` and ``acceptance``, ``(R,)``.
+    and after the last step ``families`` and ``acceptance``, ``(R,)``; ``step_sizes`` ``(T, R)``.
+    Of the ``notes`` of the run those count that begin with "warning: ".
     """
 
     log_weights: Tensor
@@ -72,11 +77,20 @@ class Record(NamedTuple):
     families: Tensor
     acceptance: Tensor
     unbiased: bool
+    step_sizes: Tensor
+    notes: tuple[str, ...] = ()
 
 
 def diagnose(record: Record) -> list[str]:
     """List what is suspicious about a run, each with its cure."""
-    warnings = [*_weights(record), *_genealogy(record), *_islands(record)]
+    noted = [note.removeprefix(WARNING) for note in record.notes if note.startswith(WARNING)]
+    warnings = [*noted, *_weights(record), *_genealogy(record), *_islands(record)]
+    shrunk = float((record.step_sizes / record.step_sizes[0]).min())
+    if shrunk < SMALLEST_STEP:
+        warnings.append(
+            f"step sizes fell to {shrunk:.1g} of the first: the target has parts much narrower "
+            "than the mass, or isn't smooth; use a reference mixture, other parameters, or RWM"
+        )
     last = float(record.acceptance.min())
     if last < 0.05:
         warnings.append(f"moves are stuck at the last level (acceptance {last:.1%}): smaller steps")
@@ -144,3 +158,21 @@ def compare(evidences: Mapping[str, Evidence]) -> list[str]:
                     "errors: at least one of them failed"
                 )
     return warnings
+
+
+def mode_masses(target: Target, particles: Tensor, log_weights: Tensor) -> Tensor | None:
+    """Estimate the masses of a target's modes by island, ``(R, K)``, where its modes are known.
+
+    A mixture's are those of its components; of many wells, the share of each one's right side.
+
+    Arguments:
+        target: The target.
+        particles: ``(R, N, D)``.
+        log_weights: ``(R, N)``.
+    """
+    weights = log_weights.softmax(-1)[:, None]
+    if isinstance(target, GaussianMixture | StudentMixture):
+        return (weights @ target.log_joint(particles).softmax(-1))[:, 0]
+    if isinstance(target, ManyWell):
+        return (weights @ (particles[..., 0::2] > 0).to(weights.dtype))[:, 0]
+    return None

@@ -50,12 +50,14 @@ __all__ = [
     "count_evaluations",
     "make_result",
     "merge_islands",
+    "narrowness_note",
     "run_pass",
     "run_passes",
 ]
 
 Report = Callable[[str, State, StepInfo], None]
 ASKED = "asked for"
+TOO_NARROW = 1.5  # the reference is meant to be wider than the target
 
 
 def _quiet(name: str, state: State, info: StepInfo) -> None:
@@ -98,7 +100,8 @@ class Result(NamedTuple):
     ``particles`` ``(R, N, D)`` are in the target's coordinates, ``log_weights`` ``(R, N)``
     unnormalised, ``log_normalizers`` ``(R,)``. ``num_evaluations`` counts log-densities of
     the target, with or without gradient, in all passes. ``path`` and ``reason`` say which path
-    ran and why; ``notes`` are findings on the way.
+    ran and why; ``notes`` are findings on the way. Particles come in ``num_strata`` strata of equal
+    number, one after the other.
     """
 
     particles: Tensor
@@ -112,6 +115,7 @@ class Result(NamedTuple):
     path: str
     reason: str = ASKED
     notes: tuple[str, ...] = ()
+    num_strata: int = 1
 
 
 class Method(ABC):
@@ -229,6 +233,20 @@ def make_result(
         unbiased,
         num_evaluations,
         path,
+    )
+
+
+def narrowness_note(variance: float) -> tuple[str, ...]:
+    """Warn if the target is wider than the reference it was sampled from.
+
+    Arguments:
+        variance: Of the weighted particles, relative to the reference's, averaged over coordinates.
+    """
+    if variance <= TOO_NARROW:
+        return ()
+    return (
+        f"warning: the reference is too narrow: the particles' variance is {variance:.1f} times "
+        "its own; raise inflation, or let a pilot or more refits widen it",
     )
 
 
@@ -408,4 +426,7 @@ class Diffusion(Method):
         particles = whitened.restore(passes[-1].state.cloud.particles)
         spent += count_evaluations(passes, settings, 1, potential.num_evaluations)
         unbiased = self.adapt_islands is not None or self.num_moves == 0
-        return make_result(passes, particles, unbiased, spent, "diffusion")
+        weights = passes[-1].state.log_weights.softmax(-1)[..., None]
+        spread = float((weights * passes[-1].state.cloud.particles.square()).sum(1).mean())
+        done = make_result(passes, particles, unbiased, spent, "diffusion")
+        return done._replace(notes=narrowness_note(spread))

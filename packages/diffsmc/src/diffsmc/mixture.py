@@ -94,7 +94,11 @@ def shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
 
 
 def expectation_maximization(
-    mixture: Mixture, points: Tensor, num_rounds: int = 10, log_weights: Tensor | None = None
+    mixture: Mixture,
+    points: Tensor,
+    num_rounds: int = 10,
+    log_weights: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> Mixture:
     """Refit by EM; a component with fewer than D + 2 effective points keeps its shape.
 
@@ -103,8 +107,9 @@ def expectation_maximization(
         points: ``(N, D)``.
         num_rounds: Rounds of EM.
         log_weights: Of the points, ``(N,)``; equal by default.
+        groups: Which points say the same, ``(N,)``, if their number counts and not the points'.
     """
-    masses = effective_masses(points, log_weights)
+    masses = effective_masses(points, log_weights, groups)
     for _ in range(num_rounds):
         share = log_joint(mixture, points).softmax(-1) * masses[:, None]
         counts = share.sum(0)
@@ -118,11 +123,18 @@ def expectation_maximization(
     return mixture
 
 
-def effective_masses(points: Tensor, log_weights: Tensor | None) -> Tensor:
-    """Give masses of weighted points, ``(N,)``, that sum to their effective number."""
+def effective_masses(
+    points: Tensor, log_weights: Tensor | None, groups: Tensor | None = None
+) -> Tensor:
+    """Give masses of weighted points, ``(N,)``, that sum to their effective number, or groups'."""
     if log_weights is None:
-        return torch.ones_like(points[:, 0])
-    return log_weights.softmax(0) * effective_sample_size(log_weights)
+        log_weights = torch.zeros_like(points[:, 0])
+    weights = log_weights.softmax(0)
+    if groups is None:
+        return weights * effective_sample_size(log_weights)
+    index = torch.unique(groups, return_inverse=True)[1]
+    sums = torch.zeros_like(weights[: int(index.max()) + 1]).scatter_add(0, index, weights)
+    return weights / sums.square().sum()
 
 
 def split_components(

@@ -1,4 +1,4 @@
-r"""Pictures of a run: schedule and ESS, marginals, log-evidence by island."""
+r"""Pictures of a run: schedule, marginals, log-evidence, weights, modes and the path."""
 
 import os
 from collections.abc import Mapping
@@ -11,9 +11,18 @@ import torch
 from matplotlib.figure import Figure
 from scipy import stats
 
+from .diagnostics import pareto_shape
 from .estimators import Evidence
 
-__all__ = ["draw_evidence", "draw_marginals", "draw_schedule", "save"]
+__all__ = [
+    "draw_evidence",
+    "draw_marginals",
+    "draw_modes",
+    "draw_schedule",
+    "draw_snapshots",
+    "draw_weights",
+    "save",
+]
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -143,4 +152,83 @@ def draw_evidence(
         axis.set(xlabel="log-evidence (nats); dots: islands, diamond and bar: mean of Ẑ, 95 %")
         axis.set_ylim(len(islands) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_weights(runs: Mapping[str, Any]) -> Figure:
+    """Draw histograms of the final log-weights, with Pareto's k of the worst island.
+
+    Arguments:
+        runs: Results as InferenceData, by method.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(1, len(runs), 3.4 * len(runs) + 0.6, 2.9)
+        for axis, (name, data), colour in zip(axes[0], runs.items(), COLOURS, strict=False):
+            log_weights = torch.as_tensor(np.asarray(data["weighted_posterior"]["log_weight"]))
+            shape = max(pareto_shape(row) for row in log_weights)
+            relative = log_weights.log_softmax(-1) + np.log(log_weights.shape[-1])
+            values = relative[relative > -torch.inf].flatten().numpy()
+            low = max(float(values.min()), float(values.max()) - 30)
+            spread = max(float(values.max()) - low, 0.2)
+            edges = np.linspace(low - 0.05 * spread, float(values.max()) + 0.05 * spread, 50)
+            axis.hist(values, edges, color=colour, alpha=0.8)
+            k = "equal weights" if shape == -np.inf else f"Pareto k = {shape:.2f}"
+            axis.set(title=f"{name}\n{k}", yscale="log", xlabel="log of weight over mean weight")
+        axes[0, 0].set_ylabel("particles")
+    return figure
+
+
+def draw_modes(runs: Mapping[str, Any], num: int = 40) -> Figure:
+    """Draw masses of modes by island, with the truth where it is known; of strata otherwise.
+
+    Arguments:
+        runs: Results as InferenceData, by method, whose evidence has masses of modes or strata.
+        num: Most modes that are shown, the heaviest.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(len(runs), 1, 7.2, 2.3 * len(runs) + 0.4)
+        for axis, (name, data), colour in zip(axes[:, 0], runs.items(), COLOURS, strict=False):
+            evidence = data["evidence"]
+            known = "mode_mass" in evidence
+            mass = np.asarray(evidence["mode_mass" if known else "stratum_mass"])
+            order = np.argsort(-mass.mean(0), kind="stable")[:num]
+            place = np.arange(len(order))
+            axis.bar(place, mass[:, order].mean(0), 0.75, color=colour, alpha=0.45)
+            for island in mass[:, order]:
+                axis.plot(place, island, ".", color=colour, markersize=3.5)
+            if known:
+                truth = np.asarray(evidence["true_mode_mass"])[order]
+                axis.plot(place, truth, "_", color="black", markersize=11, label="truth")
+                axis.legend(loc="upper right")
+            axis.set(title=name, ylim=(0, None), ylabel="mass")
+            axis.set_xticks(place, order, fontsize=6.5)
+            axis.grid(axis="x", visible=False)
+        axes[-1, 0].set_xlabel("mode" if known else "stratum")
+        figure.align_ylabels()
+    return figure
+
+
+def draw_snapshots(data: Any, num: int = 6) -> Figure:
+    """Draw the particles of some steps in the plane of the first two coordinates.
+
+    Arguments:
+        data: A result with snapshots.
+        num: Steps that are shown, spread over the path.
+    """
+    points, levels = np.asarray(data["snapshots"]["x"]), np.asarray(data["snapshots"]["level"])
+    steps = np.unique(np.linspace(0, len(levels) - 1, num).round().astype(int))
+    flat = points.reshape(-1, points.shape[-1])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(1, len(steps), 2.2 * len(steps) + 0.5, 2.6)
+        for axis, step in zip(axes[0], steps, strict=True):
+            x = points[step]
+            y = x[:, 1] if x.shape[1] > 1 else np.linspace(0, 1, len(x))
+            axis.plot(x[:, 0], y, ".", color=COLOURS[0], markersize=2.5, alpha=0.5, mew=0)
+            axis.set_title(f"step {step + 1}, level {levels[step]:.3g}", fontsize=8)
+            for limits, column in ((axis.set_xlim, 0), (axis.set_ylim, 1)):
+                if column < flat.shape[1]:
+                    low, high = np.quantile(flat[:, column], [0.001, 0.999])
+                    limits(low - 0.08 * (high - low), high + 0.08 * (high - low))
+        figure.supxlabel("first coordinate", fontsize=9)
+        axes[0, 0].set_ylabel("second coordinate" if flat.shape[1] > 1 else "")
     return figure

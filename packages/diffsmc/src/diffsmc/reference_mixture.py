@@ -27,6 +27,7 @@ from .methods import (
     Result,
     count_evaluations,
     make_result,
+    narrowness_note,
     run_pass,
     run_passes,
 )
@@ -64,7 +65,8 @@ __all__ = [
 ]
 
 FEW = 0.03  # of the chains: a mode found by fewer suggests modes found by none
-INFINITE_VARIANCE = 0.5  # Pareto shape
+INFINITE_VARIANCE, USELESS = 0.5, 0.7  # Pareto shapes
+NEARLY_ALL = 0.8  # ESS with which a shape between the two is of no account
 
 
 class FittedMixture(NamedTuple):
@@ -123,7 +125,8 @@ class MixtureFit:
         points, chains = states.flatten(0, 1), torch.arange(states.shape[1]).repeat(len(states))
         sizes = labels.bincount().to(points.dtype)
         mixture = Mixture(sizes / sizes.sum(), *cluster_factors(states, labels))
-        mixture = expectation_maximization(mixture, points)
+        # chains that keep to their modes count once each
+        mixture = expectation_maximization(mixture, points, groups=chains if many else None)
         if not many:
             mixture = split_components(mixture, points, chains, self.max_components)
         mixture = inflate(mixture, self.inflation)
@@ -156,7 +159,9 @@ class MixtureFit:
         seen = log_weights > -torch.inf
         points, log_weights, families = points[seen], log_weights[seen], families[seen]
         mixture = inflate(mixture, 1 / self.inflation)
-        mixture = expectation_maximization(mixture, points, 10, log_weights)
+        # one Gaussian for many modes: particles of one ancestor share a mode, and count once
+        groups = families if len(mixture.weights) == 1 else None
+        mixture = expectation_maximization(mixture, points, 10, log_weights, groups)
         if len(mixture.weights) > 1:
             mixture = split_components(mixture, points, families, self.max_components, log_weights)
             mixture = expectation_maximization(mixture, points, 5, log_weights)
@@ -232,7 +237,8 @@ class ReferenceMixture(Method):
         fitted = self.fit(pilot, target, num_particles, generator=generator, monitor=monitor)
         ess, shape = self._judge(target, fitted.mixture, generator=generator)
         seen = f"importance sampling from the mixture has ESS {ess:.0%} and Pareto k {shape:.2f}"
-        if ess >= self.importance_ess and shape < INFINITE_VARIANCE:
+        bound = USELESS if ess > NEARLY_ALL else INFINITE_VARIANCE
+        if ess >= self.importance_ess and shape < bound:
             run = self._importance(
                 target, fitted.mixture, num_islands, num_particles, generator=generator,
                 monitor=monitor,
@@ -245,7 +251,8 @@ class ReferenceMixture(Method):
             )  # fmt: skip
             reason = f"{seen}: the bridge is needed"
         spent = run.num_evaluations + fitted.num_evaluations + self.reference.weight_points
-        return run._replace(reason=reason, notes=fitted.notes, num_evaluations=spent)
+        notes = (*fitted.notes, *narrowness_note(_spread(run, fitted.mixture)))
+        return run._replace(reason=reason, notes=notes, num_evaluations=spent)
 
     def fit(
         self,
@@ -258,12 +265,14 @@ class ReferenceMixture(Method):
     ) -> FittedMixture:
         """Fit the mixture and refit it to the particles of small bridges."""
         mixture, notes, spent = self.reference.fit(target, pilot, generator=generator)
+        # every component is fitted to some particles of its own
+        least = 4 * (target.dim + 2) * len(mixture.weights)
         for index in range(self.refits):
             small = self._bridge(
                 target,
                 mixture,
                 1,
-                max(2, round(self.refit_share * num_particles)),
+                max(least, round(self.refit_share * num_particles)),
                 None,
                 generator=generator,
                 monitor=replace(monitor, prefix=f"{monitor.prefix}refit {index} "),
@@ -400,6 +409,17 @@ class MixtureDiffusion(Method):
         return done._replace(notes=fitted.notes)
 
 
+def _spread(run: Result, mixture: Mixture) -> float:
+    """Give the variance of particles in the coordinates of their own components."""
+    strata = len(mixture.weights)
+    x = run.particles.reshape(len(run.particles), strata, -1, run.particles.shape[-1])
+    unit = torch.linalg.solve_triangular(
+        mixture.factors, (x - mixture.means[:, None]).mT, upper=False
+    )
+    weights = run.log_weights.softmax(-1).reshape(*x.shape[:-1])
+    return float((weights * unit.square().mean(-2)).sum((1, 2)).mean())
+
+
 def join_result(
     passes: list[SavedPass], mixture: Mixture, unbiased: bool, num_evaluations: int, path: str
 ) -> Result:
@@ -420,6 +440,7 @@ def join_result(
         unbiased,
         num_evaluations,
         path,
+        num_strata=num_strata,
     )
 
 

@@ -3,12 +3,15 @@ r"""Results as InferenceData: what the statistics programs of Python read.
 Groups: ``posterior`` (equally weighted: one systematic resample of each island, chains
 being islands), ``weighted_posterior`` (the particles with ``log_weight``),
 ``sample_stats`` (ancestry), ``schedule`` (by step and island: level, ESS, acceptance,
-families, log-normaliser so far) and ``evidence`` (log-normaliser by island). Settings,
-versions and the combined evidence are attributes.
+families, log-normaliser so far), ``evidence`` (log-normaliser by island, masses of known modes
+and of strata) and, where asked for, ``snapshots`` of particles on the path. Settings, versions,
+which path ran and why, and the combined evidence are attributes. Files are NetCDF, or zarr where
+the name ends so.
 """
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -21,13 +24,42 @@ import xarray as xr
 from torch import Tensor
 
 from .configuration import InputError
-from .diagnostics import Record
+from .diagnostics import Record, mode_masses
 from .estimators import evidence, lee_whiteley_variance
 from .methods import Result
 from .resampling import systematic
+from .smc import State, StepInfo
 from .targets import Posterior, Target
 
-__all__ = ["read_result", "to_inference_data", "to_record", "write_result"]
+__all__ = ["Snapshots", "read_result", "to_inference_data", "to_record", "write_result"]
+
+
+class Snapshots:
+    """Keeps some particles of each step of a run's last pass, in the coordinates of its path.
+
+    Arguments:
+        num_points: Particles of each step, spread over islands.
+    """
+
+    def __init__(self, num_points: int = 500) -> None:
+        self.num_points = num_points
+        self.levels: list[float] = []
+        self.points: list[Tensor] = []
+
+    def __call__(self, name: str, state: State, info: StepInfo) -> None:
+        """Take one; a report of `Monitor`."""
+        if name != "run":
+            return
+        x = state.cloud.particles.flatten(0, 1)
+        place = torch.linspace(0, len(x) - 1, min(self.num_points, len(x))).long()
+        self.levels.append(info.level)
+        self.points.append(x[place].clone())
+
+    def to_dataset(self) -> xr.Dataset:
+        """Give levels and points, ``(step, point, coordinate)``."""
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        points = _array(torch.stack(self.points), "step", "point", "coordinate")
+        return xr.Dataset({"level": _array(levels, "step"), "x": points})
 
 
 def _arviz() -> Any:
@@ -86,8 +118,34 @@ def _parameters(target: Target, x: Tensor) -> dict[str, xr.DataArray]:
     }
 
 
+def _evidence(result: Result, target: Target) -> xr.Dataset:
+    variance = lee_whiteley_variance(result.log_weights, result.eves, result.num_resampled)
+    islands = {
+        "log_normalizer": _array(result.log_normalizers, "chain"),
+        "relative_variance": _array(variance, "chain"),
+    }
+    modes = mode_masses(target, result.particles, result.log_weights)
+    if modes is not None:
+        islands["mode_mass"] = _array(modes, "chain", "mode")
+        truth = getattr(target, "masses", None)
+        truth = (
+            torch.full_like(modes[0], getattr(target, "right_mass", 0)) if truth is None else truth
+        )
+        islands["true_mode_mass"] = _array(truth, "mode")
+    if result.num_strata > 1:
+        weights = result.log_weights.softmax(-1)
+        shares = weights.reshape(len(weights), result.num_strata, -1).sum(-1)
+        islands["stratum_mass"] = _array(shares, "chain", "stratum")
+    return xr.Dataset(islands)
+
+
 def to_inference_data(
-    result: Result, target: Target, settings: Mapping[str, Any], *, generator: torch.Generator
+    result: Result,
+    target: Target,
+    settings: Mapping[str, Any],
+    *,
+    generator: torch.Generator,
+    snapshots: Snapshots | None = None,
 ) -> Any:
     """Give a result as ``arviz.InferenceData``.
 
@@ -96,6 +154,7 @@ def to_inference_data(
         target: What was sampled; named parameters of a `Posterior` join its coordinates.
         settings: What the run was asked for, kept as JSON.
         generator: Source of the final resample.
+        snapshots: Particles seen on the way.
     """
     az = _arviz()
     ancestors = systematic(result.log_weights, generator=generator)
@@ -108,32 +167,42 @@ def to_inference_data(
 
     weighted = points(particles).assign(log_weight=_array(result.log_weights, "chain", "draw"))
     stats = xr.Dataset({"first_ancestor": _array(result.eves, "chain", "draw")})
-    variance = lee_whiteley_variance(result.log_weights, result.eves, result.num_resampled)
-    islands = xr.Dataset(
-        {
-            "log_normalizer": _array(result.log_normalizers, "chain"),
-            "relative_variance": _array(variance, "chain"),
-        }
-    )
     data = az.InferenceData(
         posterior=points(equal).assign(_parameters(target, equal)),
         weighted_posterior=weighted,
         sample_stats=stats,
         schedule=_schedule(result),
-        evidence=islands,
+        evidence=_evidence(result, target),
         warn_on_custom_groups=False,
     )
+    if snapshots is not None and snapshots.levels:
+        data.add_groups({"snapshots": snapshots.to_dataset()}, warn_on_custom_groups=False)
     data.attrs.update(_attributes(result, settings))
     return data
 
 
 def write_result(data: Any, path: str | os.PathLike[str]) -> None:
-    """Write InferenceData to NetCDF, whole or not at all."""
+    """Write InferenceData to NetCDF, or to zarr if the name ends so, whole or not at all."""
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".part")
-    data.to_netcdf(str(partial), engine="h5netcdf")
+    if file.suffix != ".zarr":
+        data.to_netcdf(str(partial), engine="h5netcdf")
+        os.replace(partial, file)
+        return
+    shutil.rmtree(partial, ignore_errors=True)
+    xr.Dataset(attrs=data.attrs).to_zarr(partial, mode="w", consolidated=False, zarr_format=2)
+    for group in data.groups():
+        data[group].to_zarr(partial, group=group, mode="a", consolidated=False, zarr_format=2)
+    shutil.rmtree(file, ignore_errors=True)
     os.replace(partial, file)
+
+
+def _read_zarr(path: Path) -> Any:
+    groups = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir()]
+    data = {g: xr.open_zarr(path, group=g, consolidated=False).load() for g in groups}
+    root = xr.open_zarr(path, consolidated=False)
+    return _arviz().InferenceData(attrs=dict(root.attrs), warn_on_custom_groups=False, **data)
 
 
 def read_result(path: str | os.PathLike[str]) -> Any:
@@ -143,12 +212,13 @@ def read_result(path: str | os.PathLike[str]) -> Any:
         InputError: The file is missing, damaged, or holds no result of this package.
     """
     az = _arviz()
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.exists():
         raise InputError(f"{path}: no such file")
     try:
-        data = az.from_netcdf(str(path), engine="h5netcdf")
+        data = _read_zarr(file) if file.is_dir() else az.from_netcdf(str(file), engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a NetCDF result ({error})".splitlines()[0]) from None
+        raise InputError(f"{path}: not a NetCDF or zarr result ({error})".splitlines()[0]) from None
     missing = [g for g in ("weighted_posterior", "schedule", "evidence") if g not in data.groups()]
     if missing:
         raise InputError(f"{path}: no result of diffsmc: group {missing[0]!r} is missing")
@@ -168,4 +238,6 @@ def to_record(data: Any) -> Record:
         families=tensor("schedule", "families")[-1],
         acceptance=tensor("schedule", "acceptance")[-1],
         unbiased=bool(data.attrs["unbiased"]),
+        step_sizes=tensor("schedule", "step_size"),
+        notes=tuple(json.loads(data.attrs["notes"])),
     )

@@ -16,12 +16,21 @@ from tqdm import tqdm
 from diffsmc import targets
 from diffsmc.configuration import InputError
 from diffsmc.descriptions import describe
+from diffsmc.diagnostics import WARNING
 from diffsmc.diagnostics import diagnose as list_warnings
 from diffsmc.evaluation import build_report, evidence_of, write_report
 from diffsmc.methods import Method, Monitor, Report
-from diffsmc.plots import draw_evidence, draw_marginals, draw_schedule, save
+from diffsmc.plots import (
+    draw_evidence,
+    draw_marginals,
+    draw_modes,
+    draw_schedule,
+    draw_snapshots,
+    draw_weights,
+    save,
+)
 from diffsmc.randomness import keyed_generator
-from diffsmc.results import read_result, to_inference_data, to_record, write_result
+from diffsmc.results import Snapshots, read_result, to_inference_data, to_record, write_result
 from diffsmc.resume import RunStore
 from diffsmc.selection import Automatic
 from diffsmc.smc import State, StepInfo
@@ -61,6 +70,7 @@ def sample(
     seed: int = 0,
     output: str = "out/diffsmc/sample.nc",
     resume: bool = True,
+    snapshots: int = 0,
 ) -> None:
     """Sample a target; write InferenceData with posterior, schedule and log-evidence.
 
@@ -70,9 +80,11 @@ def sample(
         num_islands: Independent runs, from which the interval comes.
         num_particles: Particles of each.
         seed: Seed of all draws.
-        output: NetCDF file to write.
+        output: File to write: NetCDF, or zarr if it ends in .zarr.
         resume: Keep the run beside the output while it lasts, and continue one that was
             killed; the result is the same bit for bit.
+        snapshots: Particles of each step to keep for a picture of the path, of those steps that
+            this process runs.
     """
     if num_islands < 1 or num_particles < 2:
         raise InputError(
@@ -87,12 +99,19 @@ def sample(
     begin = time.perf_counter()
     form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
     with torch.no_grad(), tqdm(total=1.0, bar_format=form) as bar:
-        monitor = Monitor(_progress(bar), store)
+        seen, show = Snapshots(snapshots), _progress(bar)
+
+        def report(name: str, state: State, info: StepInfo) -> None:
+            show(name, state, info)
+            if snapshots:
+                seen(name, state, info)
+
+        monitor = Monitor(report, store)
         result = method.run(
             target, num_islands, num_particles, generator=generator, monitor=monitor
         )
     settings = _settings(method, seed, time.perf_counter() - begin)
-    data = to_inference_data(result, target, settings, generator=generator)
+    data = to_inference_data(result, target, settings, generator=generator, snapshots=seen)
     write_result(data, output)
     if store:
         store.discard()
@@ -107,7 +126,8 @@ def _print_evidence(name: str, data: Any) -> None:
     )
     print(f"  path: {data.attrs['path']} ({data.attrs['reason']})")
     for note in json.loads(data.attrs["notes"]):
-        print(f"  {note}")
+        if not note.startswith(WARNING):
+            print(f"  {note}")
     for warning in list_warnings(to_record(data)):
         print(f"  warning: {warning}")
 
@@ -119,7 +139,8 @@ def evidence(
 
     Arguments:
         results: NetCDF files by the name that the pictures show.
-        output: Folder for report.json, schedule.png, marginals.png and evidence.png.
+        output: Folder for report.json, schedule.png, marginals.png, evidence.png, weights.png and,
+            where there is something to show, modes.png and path_<name>.png.
         truth: The true log-evidence, where it is known.
     """
     if not results:
@@ -133,6 +154,8 @@ def evidence(
     islands = {name: to_record(data).log_normalizers for name, data in runs.items()}
     combined = {name: evidence_of(data) for name, data in runs.items()}
     save(draw_evidence(islands, combined, truth), folder / "evidence.png")
+    save(draw_weights(runs), folder / "weights.png")
+    pictures = 4 + _draw_what_there_is(runs, folder)
     packages = ("diffsmc", "torch", "lightning", "numpy", "arviz")
     report["versions"] = {name: version(name) for name in packages}
     report["versions"]["python"] = platform.python_version()
@@ -142,7 +165,19 @@ def evidence(
         _print_evidence(name, data)
     for line in report["disagreements"]:
         print(f"warning: {line}")
-    print(f"wrote {folder / 'report.json'} and 3 pictures")
+    print(f"wrote {folder / 'report.json'} and {pictures} pictures")
+
+
+def _draw_what_there_is(runs: dict[str, Any], folder: Path) -> int:
+    """Draw modes and paths of those results that have them; give the number of pictures."""
+    masses = {"mode_mass", "stratum_mass"}
+    modal = {name: data for name, data in runs.items() if masses & set(data["evidence"])}
+    paths = {name: data for name, data in runs.items() if "snapshots" in data.groups()}
+    if modal:
+        save(draw_modes(modal), folder / "modes.png")
+    for name, data in paths.items():
+        save(draw_snapshots(data), folder / f"path_{name.replace(' ', '_')}.png")
+    return bool(modal) + len(paths)
 
 
 def diagnose(results: list[str], strict: bool = False) -> None:
