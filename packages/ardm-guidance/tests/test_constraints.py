@@ -123,3 +123,12 @@ def test_every_state_on_the_way_to_a_molecule_is_allowed():
     allowed = Connectivity(alphabet.capacities)(partial, every(partial))
     own = allowed.gather(-1, source.clamp(min=0)[..., None])[..., 0]
     assert own[partial == MASK].all()
+
+
+def test_atom_classes_of_one_capacity_share_their_answer(partial):
+    doubled = Connectivity((3, 1, 3, 1), 3)
+    single = Connectivity(CAPACITIES, 3)
+    allowed, expected = doubled(partial, every(partial)), single(partial, every(partial))
+    assert torch.equal(allowed[:, :NODES, :2], expected[:, :NODES, :2])
+    assert torch.equal(allowed[:, :NODES, 2:], expected[:, :NODES, :2])
+    assert torch.equal(allowed[:, NODES:, :3], expected[:, NODES:])

@@ -198,6 +198,8 @@ class Connectivity(Constraint):
     """
 
     capacities: Tensor
+    tried: Tensor
+    answers: Tensor
 
     def __init__(
         self, capacities: Sequence[int], num_edge_classes: int = 4, num_rounds: int = 2
@@ -206,19 +208,32 @@ class Connectivity(Constraint):
         self.num_rounds = num_rounds
         self.valence = Valence(capacities, num_edge_classes)
         self.register_buffer("capacities", torch.tensor(capacities), persistent=False)
+        # Atom classes of one capacity share their answer: only the first of them is tried.
+        distinct = sorted(set(capacities))
+        tried = [capacities.index(capacity) for capacity in distinct]
+        places = [distinct.index(capacity) for capacity in capacities]
+        edges = list(range(num_edge_classes))
+        for name, table in (("tried", (tried, edges)), ("answers", (places, edges))):
+            self.register_buffer(name, _padded(*table), persistent=False)
 
     def forward(self, sites: Tensor, positions: Tensor) -> Tensor:
         """Return the classes that fit and leave the graph completable, or all that fit."""
         fits: Tensor = self.valence(sites, positions)
-        candidates = self._candidates(sites, positions, fits.shape[-1])
-        allowed = fits & completable(candidates, self.capacities, self.num_rounds)
+        edge = (positions >= node_count(sites.shape[-1])).long()
+        candidates = _with_class(sites, positions, self.tried[edge])
+        possible = completable(candidates, self.capacities, self.num_rounds)
+        allowed = fits & possible.gather(-1, self.answers[edge])
         return torch.where(allowed.any(-1, keepdim=True), allowed, fits)
 
-    def _candidates(self, sites: Tensor, positions: Tensor, num_classes: int) -> Tensor:
-        """Each partial graph with each class at each position, ``(B, P, K, D)``."""
-        limit = (positions < node_count(sites.shape[-1])).long()
-        largest = torch.where(limit == 1, len(self.capacities), self.valence.num_edge_classes) - 1
-        classes = torch.arange(num_classes, device=sites.device).minimum(largest[..., None])
-        candidates = sites[:, None, None].expand(*classes.shape, -1).clone()
-        index = positions[..., None, None].expand(*classes.shape, 1)
-        return candidates.scatter_(-1, index, classes[..., None])
+
+def _padded(nodes: list[int], edges: list[int]) -> Tensor:
+    """Two rows, the shorter one filled up with its last entry, ``(2, M)``."""
+    length = max(len(nodes), len(edges))
+    return torch.tensor([row + row[-1:] * (length - len(row)) for row in (nodes, edges)])
+
+
+def _with_class(sites: Tensor, positions: Tensor, classes: Tensor) -> Tensor:
+    """Each partial graph with each of the classes ``(B, P, M)`` at each position."""
+    candidates = sites[:, None, None].expand(*classes.shape, -1).clone()
+    index = positions[..., None, None].expand(*classes.shape, 1)
+    return candidates.scatter_(-1, index, classes[..., None])
