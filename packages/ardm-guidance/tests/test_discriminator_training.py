@@ -154,3 +154,9 @@ def test_bad_input_is_one_line(folder, tmp_path):
         load_discriminator(str(folder / "generator.ckpt"))
     with pytest.raises(ValueError, match="one of ardg, bsdg, fadg, best, got 'fdag'"):
         drawing("fdag", None, 1)
+
+
+def test_the_larger_set_is_thinned_evenly_because_sources_are_ordered_by_size():
+    pairs = JudgedDataset(torch.arange(90).view(90, 1), torch.arange(100, 130).view(30, 1))
+    assert pairs.sites[::2, 0].tolist() == list(range(0, 90, 3))
+    assert pairs.sites[1::2, 0].tolist() == list(range(100, 130))
