@@ -54,6 +54,15 @@ def install(session: nox.Session, *packages: str, groups: tuple[str, ...] = ()) 
     # torch first, alone: nothing installed afterwards may replace its build.
     session.install("-c", CONSTRAINTS, "torch")
     session.install("-c", CONSTRAINTS, *editable, *sorted(set(requirements)))
+    bare = [name for package in packages for name in without_dependencies(package, *groups)]
+    if bare:
+        session.install("--no-deps", *bare)
+
+
+def without_dependencies(package: str, *groups: str) -> list[str]:
+    """What a group wants of old packages that ask for what they don't need: data, peers."""
+    wanted = project(package).get("tool", {}).get("workspace", {}).get("no-deps", {})
+    return [name for group in groups for name in wanted.get(group, [])]
 
 
 def tool(session: nox.Session, *names: str) -> None:
