@@ -96,7 +96,23 @@ def test_the_full_set_is_found_where_it_is_installed(tmp_path, monkeypatch):
     assert read_molecules("qm9", MoleculeAlphabet()).smiles == ["C", "CC", "CCC"]
 
 
-def test_the_full_set_says_how_to_install_it(monkeypatch):
+def test_the_splits_of_moses_are_found_where_they_are_installed(tmp_path, monkeypatch):
+    folder = tmp_path / "moses" / "dataset" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "moses" / "__init__.py").write_text("raise ImportError('must not be imported')")
+    for name, smiles in (("train", "C"), ("test", "CC"), ("test_scaffolds", "CCC")):
+        (folder / f"{name}.csv.gz").write_bytes(gzip.compress(f"SMILES\n{smiles}\n".encode()))
+    monkeypatch.syspath_prepend(tmp_path)
+    sources = ("moses", "moses-test", "moses-test-scaffolds")
+    found = [read_molecules(source, MoleculeAlphabet()).smiles for source in sources]
+    assert found == [["C"], ["CC"], ["CCC"]]
+
+
+@pytest.mark.parametrize(
+    ("source", "requirement"),
+    [("qm9", "qm9pack==1.0.3"), ("moses", "molsets==0.3.1"), ("moses-test", "molsets==0.3.1")],
+)
+def test_a_data_set_says_how_to_install_it(monkeypatch, source, requirement):
     monkeypatch.setattr("ardm_guidance.files.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install --no-deps qm9pack"):
-        source_files("qm9")
+    with pytest.raises(InputError, match=f"pip install --no-deps {requirement}"):
+        source_files(source)

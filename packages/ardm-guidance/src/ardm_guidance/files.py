@@ -19,9 +19,25 @@ from torch import Tensor
 from ardm_guidance.configuration import InputError, near_miss
 from ardm_guidance.molecules import MoleculeAlphabet, canonical_smiles, read_smiles
 
-__all__ = ["Molecules", "Rejected", "Row", "read_molecules", "read_rows", "source_files"]
+__all__ = [
+    "Molecules",
+    "Rejected",
+    "Row",
+    "installed_folder",
+    "read_molecules",
+    "read_rows",
+    "source_files",
+]
 
 _SAMPLE = Path(__file__).parent / "samples" / "qm9_10k.smi.gz"
+_MOSES = ("moses", "molsets==0.3.1", "dataset/data")
+# Module, what to install, folder and files of the data sets that packages bring along.
+_INSTALLED = {
+    "qm9": ("qm9pack", "qm9pack==1.0.3", "data", [f"qm9_part{part}.csv" for part in (1, 2, 3)]),
+    "moses": (*_MOSES, ["train.csv.gz"]),
+    "moses-test": (*_MOSES, ["test.csv.gz"]),
+    "moses-test-scaffolds": (*_MOSES, ["test_scaffolds.csv.gz"]),
+}
 
 
 class Row(NamedTuple):
@@ -54,30 +70,40 @@ class Molecules(NamedTuple):
 
 
 def source_files(source: str) -> list[Path]:
-    """Files of a source: ``qm9-sample``, ``qm9``, or a path.
+    """Files of a source: ``qm9-sample``, ``qm9``, ``moses``, ``moses-test``, or a path.
 
     Raises:
         InputError: There is no such file, or the data set is not installed.
     """
     if source == "qm9-sample":
         return [_SAMPLE]
-    if source == "qm9":
-        return _qm9_files()
+    if source in _INSTALLED:
+        module, requirement, folder, names = _INSTALLED[source]
+        return [installed_folder(module, requirement) / folder / name for name in names]
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file or data set{near_miss(source, _names(source))}")
     return [Path(source)]
 
 
 def _names(source: str) -> list[str]:
-    return ["qm9-sample", "qm9", *(str(path) for path in Path(source).parent.glob("*.*"))]
+    return ["qm9-sample", *_INSTALLED, *(str(path) for path in Path(source).parent.glob("*.*"))]
 
 
-def _qm9_files() -> list[Path]:
-    spec = find_spec("qm9pack")
+def installed_folder(module: str, requirement: str) -> Path:
+    """Folder of an installed package, which is not imported.
+
+    Arguments:
+        module: Its import name.
+        requirement: What to install, such as ``qm9pack==1.0.3``.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("qm9: not installed; pip install --no-deps qm9pack==1.0.3")
-    folder = Path(spec.submodule_search_locations[0]) / "data"
-    return [folder / f"qm9_part{part}.csv" for part in (1, 2, 3)]
+        name = requirement.partition("=")[0]
+        raise InputError(f"{name}: not installed; pip install --no-deps {requirement}")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _open(path: Path) -> TextIO:
