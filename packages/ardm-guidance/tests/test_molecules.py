@@ -1,7 +1,10 @@
+from itertools import islice
+
 import pytest
 import torch
 from rdkit import Chem
 
+from ardm_guidance.configuration import InputError
 from ardm_guidance.files import read_rows, source_files
 from ardm_guidance.graphs import sizes
 from ardm_guidance.molecules import (
@@ -22,6 +25,68 @@ def test_the_whole_packaged_sample_makes_the_round_trip():
         sites = alphabet.encode(molecule)
         assert sizes(sites) == molecule.GetNumAtoms()
         assert alphabet.smiles(sites) == canonical_smiles(molecule)
+
+
+MOSES_TYPES = ("C", "N", "O", "F", "S", "Cl", "Br")
+
+
+def share_of_round_trips(alphabet, smiles):
+    """Share of molecules that come back from their sites."""
+    kept = 0
+    for text in smiles:
+        molecule = read_smiles(text)
+        try:
+            kept += alphabet.smiles(alphabet.encode(molecule)) == canonical_smiles(molecule)
+        except ValueError:
+            continue
+    return kept / len(smiles)
+
+
+def from_data_set(source, number=None, step=1):
+    """SMILES of an installed data set."""
+    try:
+        files = source_files(source)
+    except InputError as error:
+        pytest.skip(str(error))
+    rows = (row.smiles for path in files for row in read_rows(path))
+    return list(islice(rows, 0, None if number is None else number * step, step))
+
+
+@pytest.mark.slow
+def test_all_of_qm9_makes_the_round_trip():
+    smiles = from_data_set("qm9")
+    assert len(smiles) == 130_831
+    assert share_of_round_trips(MoleculeAlphabet(), smiles) == 1.0
+
+
+@pytest.mark.slow
+def test_ten_thousand_molecules_of_moses_make_the_round_trip():
+    smiles = from_data_set("moses", 10_000, 150)
+    assert len(smiles) == 10_000
+    assert share_of_round_trips(MoleculeAlphabet(MOSES_TYPES, 30), smiles) == 1.0
+
+
+@pytest.mark.slow
+def test_the_aromatic_encoding_loses_the_molecules_with_a_hydrogen_on_an_aromatic_atom():
+    smiles = from_data_set("moses", 3000, 500)
+    alphabet = MoleculeAlphabet(MOSES_TYPES, 30, aromatic=True)
+    lost = sum("[nH]" in text for text in smiles) / len(smiles)
+    assert share_of_round_trips(alphabet, smiles) == pytest.approx(1 - lost, abs=1e-9)
+    assert 0.05 < lost < 0.12
+
+
+def test_the_aromatic_encoding_has_a_class_for_aromatic_bonds_and_no_charges():
+    alphabet = MoleculeAlphabet(("C", "N", "O"), 8, aromatic=True)
+    assert alphabet.num_bond_classes == 5
+    benzene = alphabet.encode(read_smiles("c1ccccc1"))
+    assert (benzene == 4).sum() == 6
+    assert alphabet.smiles(benzene) == "c1ccccc1"
+    assert alphabet.smiles(alphabet.encode(read_smiles("CC(C)=O"))) == "CC(C)=O"
+    # Pyrrole loses the hydrogen of its nitrogen, and an ammonium its charge.
+    assert alphabet.decode(alphabet.encode(read_smiles("c1cc[nH]c1"))) is None
+    assert alphabet.decode(alphabet.encode(read_smiles("C[N+](C)(C)C"))) is None
+    with pytest.raises(ValueError, match="no charges"):
+        MoleculeAlphabet(("C", "N+"), 8, aromatic=True)
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,14 @@ def test_samples_depend_on_seed_and_index_alone(source):
         molecule = model.alphabet.decode(sites)
         assert molecule is not None
         assert molecule.GetNumAtoms() in {3, 4, 5, 9}
+
+
+def test_the_aromatic_encoding_trains_and_samples_without_constraints(source, tmp_path):
+    torch.manual_seed(0)
+    network = GraphTransformer(4, 5, 9, width=8, pair_width=8, num_layers=1, num_heads=2)
+    model = MoleculeARDM(network, ["C", "N", "O", "F"], warmup_steps=2, aromatic=True)
+    data = MoleculeData(source, batch_size=8, val=0.2)
+    trainer(tmp_path, callbacks=[], max_epochs=1).fit(model, data)
+    assert len(model.look_ahead) == 0
+    drawn = model.draw(torch.arange(50), 0)
+    assert drawn.sites[:, 9:].max() == 4

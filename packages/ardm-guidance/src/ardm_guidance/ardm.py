@@ -21,7 +21,7 @@ References:
     Hoogeboom et al., "Autoregressive Diffusion Models", ICLR 2022, equation 6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -76,7 +76,7 @@ class OrderAgnosticARDM(nn.Module):
         constraints: Classes outside any of them get probability zero.
     """
 
-    def __init__(self, network: nn.Module, constraints: Sequence[Constraint] = ()) -> None:
+    def __init__(self, network: nn.Module, constraints: Iterable[Constraint] = ()) -> None:
         super().__init__()
         self.network = network
         self.constraints = nn.ModuleList(constraints)

@@ -60,8 +60,10 @@ class JudgedDataset:
         number = min(len(real), len(generated))
         if number == 0:
             raise InputError("no pairs of real and generated molecules to judge")
-        # Real and generated ones alternate, so that every share of the ranks is balanced.
-        self.sites = torch.stack([real[:number], generated[:number]], 1).flatten(0, 1)
+        # Real and generated ones alternate, so that every share of the ranks is balanced. The
+        # larger set is thinned evenly: sources are often ordered by size.
+        both = [part[torch.arange(number) * len(part) // number] for part in (real, generated)]
+        self.sites = torch.stack(both, 1).flatten(0, 1)
 
     def __len__(self) -> int:
         return len(self.sites)
@@ -156,6 +158,7 @@ class MoleculeDiscriminator(lightning.LightningModule):
         learning_rate: Of AdamW, constant.
         weight_decay: Of AdamW.
         seed: Seed of all noise.
+        aromatic: As of the generator.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class MoleculeDiscriminator(lightning.LightningModule):
         learning_rate: float = 5e-4,
         weight_decay: float = 0.05,
         seed: int = 0,
+        aromatic: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -174,7 +178,7 @@ class MoleculeDiscriminator(lightning.LightningModule):
             raise ValueError(f"network must be a GraphTransformer, got {type(network).__name__}")
         if generator is not None:
             _load(network, generator, "average.")
-        self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms)
+        self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
         self.discriminator = Discriminator(network)
         self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
         self.rows: list[Row] = []

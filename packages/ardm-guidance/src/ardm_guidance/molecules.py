@@ -7,13 +7,17 @@ exact for molecules without radicals, stereo marks and isotopes.
 
 The largest number of bonds of an atom with charge :math:`q` is that of the neutral
 element with as many electrons (:math:`N^+` binds as carbon, :math:`O^-` as fluorine).
+
+The *aromatic* encoding of published models, a bond class for aromatic bonds and no charges, is
+offered to replicate them: molecules with a charge or with a hydrogen on an aromatic nitrogen
+(6 % of QM9's, 10 % of MOSES') don't survive it, and valences cannot be checked on partial graphs.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rdkit import Chem, rdBase
@@ -31,6 +35,7 @@ _BONDS = (
     Chem.BondType.DOUBLE,
     Chem.BondType.TRIPLE,
 )
+_AROMATIC = Chem.BondType.AROMATIC
 
 
 class AtomType(NamedTuple):
@@ -90,16 +95,21 @@ class MoleculeAlphabet:
     Arguments:
         atom_types: Such as ``("C", "N", "O-")``; class ``k`` is the ``k``-th.
         max_atoms: Heavy atoms of the largest molecule.
+        aromatic: Encode aromatic bonds by a class of their own and drop charges, as
+            published models do.
     """
 
     atom_types: Sequence[str] = QM9_ATOM_TYPES
     max_atoms: int = 9
+    aromatic: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.atom_types)) != len(self.atom_types) or not self.atom_types:
             raise ValueError(f"atom_types must be distinct, got {list(self.atom_types)}")
         if self.max_atoms < 1:
             raise ValueError(f"max_atoms must be at least 1, got {self.max_atoms}")
+        if self.aromatic and any(kind.charge for kind in self.types):
+            raise ValueError("the aromatic encoding has no charges; give neutral atom_types")
         _ = self.capacities
 
     @cached_property
@@ -124,7 +134,14 @@ class MoleculeAlphabet:
     @property
     def num_bond_classes(self) -> int:
         """Number of bond classes, "no bond" among them."""
-        return len(_BONDS)
+        return len(self._bonds)
+
+    @cached_property
+    def _bonds(self) -> tuple[Any, ...]:
+        return (*_BONDS, _AROMATIC) if self.aromatic else _BONDS
+
+    def _type(self, atom: Chem.Atom) -> AtomType:
+        return AtomType(atom.GetSymbol(), 0 if self.aromatic else atom.GetFormalCharge())
 
     def encode(self, molecule: Chem.Mol) -> Tensor:
         """Sites of a molecule, ``(D,)`` with ``max_atoms`` nodes.
@@ -133,19 +150,20 @@ class MoleculeAlphabet:
             ValueError: The molecule has no place in this alphabet.
         """
         self._check(molecule)
-        kekulised = Chem.Mol(molecule)
-        Chem.Kekulize(kekulised, clearAromaticFlags=True)
+        written = Chem.Mol(molecule)
+        if not self.aromatic:
+            Chem.Kekulize(written, clearAromaticFlags=True)
         graph = Graphs(
             torch.full((self.max_atoms,), PAD), torch.full((self.max_atoms, self.max_atoms), PAD)
         )
-        self._fill(graph, kekulised)
+        self._fill(graph, written)
         return to_sites(graph)
 
     def _check(self, molecule: Chem.Mol) -> None:
         if molecule.GetNumAtoms() > self.max_atoms:
             raise ValueError(f"{molecule.GetNumAtoms()} heavy atoms, at most {self.max_atoms} fit")
         for atom in molecule.GetAtoms():
-            if AtomType(atom.GetSymbol(), atom.GetFormalCharge()) not in self._classes:
+            if self._type(atom) not in self._classes:
                 charge = f"{atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
                 raise ValueError(f"atom {atom.GetSymbol()}{charge} is not among the atom types")
             if atom.GetNumRadicalElectrons():
@@ -155,12 +173,12 @@ class MoleculeAlphabet:
         size = molecule.GetNumAtoms()
         graph.edges[:size, :size] = 0
         for i, atom in enumerate(molecule.GetAtoms()):
-            graph.nodes[i] = self._classes[AtomType(atom.GetSymbol(), atom.GetFormalCharge())]
+            graph.nodes[i] = self._classes[self._type(atom)]
         for bond in molecule.GetBonds():
             i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            if bond.GetBondType() not in _BONDS[1:]:
+            if bond.GetBondType() not in self._bonds[1:]:
                 raise ValueError(f"bond type {bond.GetBondType()} has no class")
-            graph.edges[i, j] = graph.edges[j, i] = _BONDS.index(bond.GetBondType())
+            graph.edges[i, j] = graph.edges[j, i] = self._bonds.index(bond.GetBondType())
 
     def structure(self, sites: Tensor) -> Chem.RWMol:
         """The unchecked molecule of complete sites, ``(D,)``."""
@@ -172,8 +190,15 @@ class MoleculeAlphabet:
             atom.SetFormalCharge(self.types[index].charge)
             molecule.AddAtom(atom)
         for i, j in edges[:size, :size].clamp(min=0).triu(1).nonzero().tolist():
-            molecule.AddBond(i, j, _BONDS[int(edges[i, j])])
+            self._add_bond(molecule, i, j, self._bonds[int(edges[i, j])])
         return molecule
+
+    def _add_bond(self, molecule: Chem.RWMol, i: int, j: int, kind: Any) -> None:
+        molecule.AddBond(i, j, kind)
+        if kind == _AROMATIC:
+            molecule.GetBondBetweenAtoms(i, j).SetIsAromatic(True)
+            for end in (i, j):
+                molecule.GetAtomWithIdx(end).SetIsAromatic(True)
 
     def decode(self, sites: Tensor) -> Chem.Mol | None:
         """The molecule of complete sites, or none where RDKit finds it invalid."""

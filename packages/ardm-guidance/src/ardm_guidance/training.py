@@ -57,6 +57,8 @@ class MoleculeARDM(lightning.LightningModule):
         average_horizon: Steps over which weights are averaged.
         connected: Look ahead to connected molecules in tests and samples.
         seed: Seed of all noise.
+        aromatic: The encoding of published models, without any constraint; see
+            :class:`~ardm_guidance.molecules.MoleculeAlphabet`.
     """
 
     size_counts: Tensor
@@ -73,16 +75,19 @@ class MoleculeARDM(lightning.LightningModule):
         average_horizon: int = 200,
         connected: bool = True,
         seed: int = 0,
+        aromatic: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms)
+        self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.weight_decay, self.average_horizon, self.seed = weight_decay, average_horizon, seed
         capacities = self.alphabet.capacities
-        self.valence = Valence(capacities)
-        self.look_ahead = Connectivity(capacities) if connected else self.valence
+        # Valences of aromatic bonds depend on the whole ring: no partial graph can be checked.
+        self.valence = nn.ModuleList([] if aromatic else [Valence(capacities)])
+        whole = connected and not aromatic
+        self.look_ahead = nn.ModuleList([Connectivity(capacities)]) if whole else self.valence
         self.register_buffer("size_counts", torch.zeros(max_atoms + 1, dtype=torch.long))
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
 
@@ -99,7 +104,7 @@ class MoleculeARDM(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean negative bound, divided by the sites of the largest molecule."""
-        ardm = OrderAgnosticARDM(self.network, [self.valence])
+        ardm = OrderAgnosticARDM(self.network, self.valence)
         nats = -self._draw_bound(ardm, batch, self.global_step).mean()
         self.log("train/nats", nats.detach(), prog_bar=True)
         return nats / batch.sites.shape[-1]
@@ -117,13 +122,13 @@ class MoleculeARDM(lightning.LightningModule):
 
     def log_prob_bounds(self, batch: Batch, *, look_ahead: bool) -> Tensor:
         """Bounds of the log-probability of molecules with their sizes, in nats, ``(B,)``."""
-        ardm = self.ardm() if look_ahead else OrderAgnosticARDM(self.average, [self.valence])
+        ardm = self.ardm() if look_ahead else OrderAgnosticARDM(self.average, self.valence)
         log_share = (self.size_counts / self.size_counts.sum()).log()
         return self._draw_bound(ardm, batch, _EVALUATION) + log_share[sizes(batch.sites)]
 
     def ardm(self) -> OrderAgnosticARDM:
         """The averaged model with all its constraints."""
-        return OrderAgnosticARDM(self.average, [self.look_ahead])
+        return OrderAgnosticARDM(self.average, self.look_ahead)
 
     def _reset(self) -> None:
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
