@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from ardm_guidance import __version__
-from ardm_guidance.ardm import sample
+from ardm_guidance.ardm import hide, sample
 from ardm_guidance.checkpoints import CheckpointError, read_checkpoint
 from ardm_guidance.discriminator_training import load_discriminator
 from ardm_guidance.gathering import Row, gather_rows
-from ardm_guidance.graphs import sizes
+from ardm_guidance.graphs import PAD, sizes
 from ardm_guidance.guidance import Guided, Proposing, best_of, bootstrap, fully_adapted
 from ardm_guidance.loading import EvaluationLoader
+from ardm_guidance.plots import ancestry_plot, film_strip
 from ardm_guidance.potentials import Potential
 from ardm_guidance.randomness import keyed_generator, keyed_uniform
-from ardm_guidance.smc import run, select
+from ardm_guidance.smc import Run, run, select
 from ardm_guidance.training import MoleculeARDM
 
 __all__ = ["SamplingTrainer", "WriteResults", "drawing", "write_parquet"]
@@ -96,13 +97,52 @@ def corrected(potential: Potential, num_particles: int, propose: Proposing) -> D
     """
 
     def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
-        generator = keyed_generator(seed, _ANCESTORS, int(index[0]), device=index.device)
-        groups = _groups(model, index, seed, num_particles)
-        finished = run(model.ardm(), potential, *groups, propose=propose, generator=generator)
+        finished = groups_of(model, index, seed, potential, num_particles, propose)
         noise = keyed_uniform(seed, _SELECTION, index, dtype=torch.float64)
         return Drawn(select(finished, noise), finished.log_normalizer)
 
     return draw
+
+
+def groups_of(
+    model: MoleculeARDM,
+    index: Tensor,
+    seed: int,
+    potential: Potential,
+    num_particles: int,
+    propose: Proposing,
+) -> Run:
+    """Finished groups, from which the samples of these numbers are selected."""
+    generator = keyed_generator(seed, _ANCESTORS, int(index[0]), device=index.device)
+    groups = _groups(model, index, seed, num_particles)
+    return run(model.ardm(), potential, *groups, propose=propose, generator=generator)
+
+
+_PROPOSALS: dict[str, Proposing] = {"bsdg": bootstrap, "fadg": fully_adapted}
+
+
+@torch.no_grad()
+def draw_pictures(
+    model: MoleculeARDM,
+    folder: Path,
+    seed: int,
+    potential: Potential | None,
+    method: str,
+    num_particles: int,
+) -> None:
+    """Film strip of the model's first sample, and ancestry of a guided method's first group."""
+    index = torch.zeros(1, dtype=torch.long, device=model.device)
+    sites, order = model.draw(index, seed).sites[0].cpu(), model.start(index, seed).order[0].cpu()
+    shown = torch.linspace(0, int((sites != PAD).sum()), 7).round().long()
+    # What was shown at a step is the finished object, hidden again by its order.
+    frames = [hide(sites, order, number) for number in shown]
+    title = "One molecule, site by site in a random order"
+    film_strip(frames, model.alphabet, folder / "film_strip.png", title=title)
+    if potential is not None and method in _PROPOSALS:
+        propose = _PROPOSALS[method]
+        finished = groups_of(model, index, seed, potential, num_particles, propose)
+        title = f"{method.upper()}, N = {num_particles}"
+        ancestry_plot(finished, folder / "ancestry.png", title=title)
 
 
 def _groups(model: MoleculeARDM, index: Tensor, seed: int, num_particles: int) -> list[Tensor]:
@@ -119,8 +159,8 @@ def drawing(method: str, potential: Potential, num_particles: int) -> Drawing:
     """
     ways = {
         "ardg": lambda: guided_alone(potential),
-        "bsdg": lambda: corrected(potential, num_particles, bootstrap),
-        "fadg": lambda: corrected(potential, num_particles, fully_adapted),
+        "bsdg": lambda: corrected(potential, num_particles, _PROPOSALS["bsdg"]),
+        "fadg": lambda: corrected(potential, num_particles, _PROPOSALS["fadg"]),
         "best": lambda: best_of_group(potential, num_particles),
     }
     if method not in ways:
@@ -195,6 +235,7 @@ class SamplingTrainer(lightning.Trainer):
         guide: str | None = None,
         method: str = "fadg",
         num_particles: int = 10,
+        pictures: bool = True,
     ) -> None:
         """Generate molecules and write them as Parquet.
 
@@ -215,6 +256,7 @@ class SamplingTrainer(lightning.Trainer):
             guide: Checkpoint of a discriminator.
             method: With a guide, ``ardg``, ``bsdg``, ``fadg`` or ``best`` (of N).
             num_particles: N of bsdg, fadg and best.
+            pictures: Also write ``film_strip.png``, and ``ancestry.png`` of bsdg and fadg.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -223,8 +265,12 @@ class SamplingTrainer(lightning.Trainer):
         _restore(model, Path(ckpt_path))
         path = Path(output) if output else Path(self.default_root_dir) / "samples.parquet"
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
-        draw = drawing(method, load_discriminator(guide), num_particles) if guide else plain
+        potential = load_discriminator(guide) if guide else None
+        draw = drawing(method, potential, num_particles) if potential else plain
         self.predict(_Sampler(model, draw, seed, path), loader)
+        if pictures and self.is_global_zero:
+            model.eval()
+            draw_pictures(model, path.parent, seed, potential, method, num_particles)
 
     def negatives(
         self,
@@ -246,7 +292,9 @@ class SamplingTrainer(lightning.Trainer):
             seed: Seed of the samples; another than that of the samples to be judged.
         """
         path = str(Path(self.default_root_dir) / "negatives.parquet")
-        self.sample(model, datamodule, ckpt_path, num_samples, batch_size, seed, path)
+        self.sample(
+            model, datamodule, ckpt_path, num_samples, batch_size, seed, path, pictures=False
+        )
 
 
 class WriteResults(lightning.Callback):
