@@ -37,6 +37,11 @@ def test_a_report_holds_scores_split_and_rejected_rows(tmp_path, reference):
     assert report["rejected_rows"]["rows"][0]["line"] == 3
     assert report["sampling"] == {"seed": 3}
     assert report["likelihood"] == {"nats": 20.5}
+    assert report["moses"]["num_samples"] == 5
+    assert report["moses"]["num_valid"] == 4
+    assert report["moses"]["unique_1k"] == 0.75
+    assert report["moses"]["distances"][0]["num_reference"] == 3
+    assert "3 test" in report["moses"]["distances"][0]["reference"]
     assert sorted(path.name for path in out.iterdir()) == [
         "molecules.png", "properties.png", "report.json",
     ]  # fmt: skip
@@ -47,3 +52,19 @@ def test_a_missing_likelihood_is_one_line(tmp_path, reference):
         evaluate(
             str(reference), str(reference), likelihood="nowhere.json", output=str(tmp_path / "out")
         )
+
+
+def test_a_report_says_what_could_not_be_scored(tmp_path, reference, monkeypatch):
+    monkeypatch.setattr("ardm_guidance.files.find_spec", lambda name: None)
+    out = tmp_path / "out"
+    evaluate(str(reference), str(reference), test=0.5, val=0, output=str(out))
+    moses = json.loads((out / "report.json").read_text())["moses"]
+    assert (moses["filters"], moses["distances"][0]["fcd"]) == (None, None)
+    missing = " ".join(moses["missing"])
+    assert "pip install --no-deps molsets==0.3.1" in missing
+    assert "pip install --no-deps fcd-torch==1.0.7" in missing
+
+
+def test_a_scaffold_that_is_none_is_one_line(tmp_path, reference):
+    with pytest.raises(InputError, match="scaffold: expected a SMILES or SMARTS, got 'c1'"):
+        evaluate(str(reference), str(reference), scaffold="c1", output=str(tmp_path))

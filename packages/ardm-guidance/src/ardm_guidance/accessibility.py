@@ -55,7 +55,7 @@ def synthetic_accessibility(molecule: Chem.Mol) -> float:
     counts = _fragments().GetSparseCountFingerprint(molecule).GetNonzeroElements()
     known = _frequencies()
     total = sum(known.get(fragment, _RARE) * count for fragment, count in counts.items())
-    raw = total / sum(counts.values()) - _complexity(molecule)
+    raw: float = total / sum(counts.values()) - _complexity(molecule)
     if molecule.GetNumAtoms() > len(counts):
         raw += 0.5 * log(molecule.GetNumAtoms() / len(counts))
     score = 11 - 9 * (raw - _LOWEST + 1) / (_HIGHEST - _LOWEST)
@@ -67,7 +67,7 @@ def synthetic_accessibility(molecule: Chem.Mol) -> float:
 def _complexity(molecule: Chem.Mol) -> float:
     """Penalties of size and topology."""
     atoms = molecule.GetNumAtoms()
-    centres = len(Chem.FindMolChiralCenters(molecule, includeUnassigned=True))
+    centres = rdMolDescriptors.CalcNumAtomStereoCenters(molecule)
     spiro = rdMolDescriptors.CalcNumSpiroAtoms(molecule)
     bridgeheads = rdMolDescriptors.CalcNumBridgeheadAtoms(molecule)
     large = any(len(ring) > 8 for ring in molecule.GetRingInfo().AtomRings())

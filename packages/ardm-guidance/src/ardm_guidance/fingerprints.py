@@ -51,8 +51,8 @@ def _reduce(
 ) -> Tensor:
     """Combine the similarities of each sample to all others, block by block, ``(N,)``."""
     total = torch.zeros(len(samples), dtype=torch.float64)
-    for rows in torch.arange(len(samples)).split(size):
-        for block in others.split(size):
+    for rows in torch.split(torch.arange(len(samples)), size):
+        for block in torch.split(others, size):
             total[rows] = combine(total[rows], _similarity(samples[rows], block).double())
     return total
 
