@@ -1,28 +1,33 @@
 """Guided sampling and training in CPU seconds, one thread.
 
 Prints one JSON object a line. Networks have random weights: the time does not depend on
-them. ``--quick`` takes fewer molecules.
+them. Peers run in turn with ours: one discriminator call a class, a plain dense graph transformer
+of the same size, and torch-molecule's DiGress. ``--quick`` takes fewer molecules and repeats.
 """
 
 import argparse
 import json
 import math
 import os
+import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
 import torch  # noqa: E402
+from plain_transformer import PlainTransformer  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ardm_guidance.ardm import OrderAgnosticARDM, bound, sample, steps  # noqa: E402
 from ardm_guidance.constraints import Connectivity, Valence  # noqa: E402
 from ardm_guidance.discriminator import Discriminator  # noqa: E402
 from ardm_guidance.files import read_molecules  # noqa: E402
-from ardm_guidance.graphs import masked_graphs  # noqa: E402
+from ardm_guidance.graphs import PAD, masked_graphs, to_dense  # noqa: E402
 from ardm_guidance.molecules import MoleculeAlphabet  # noqa: E402
 from ardm_guidance.networks import GraphTransformer  # noqa: E402
 from ardm_guidance.orders import uniform  # noqa: E402
@@ -48,14 +53,33 @@ def line(
     print(json.dumps(record), flush=True)
 
 
-def timed(work: Callable[[], Any], repeats: int) -> float:
-    """Smallest CPU time."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+def timed(work: Callable[[], Any]) -> float:
+    """CPU time."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+class Times(NamedTuple):
+    """CPU times of one thing, in seconds."""
+
+    seconds: list[float]
+
+    @property
+    def least(self) -> float:
+        """The smallest."""
+        return min(self.seconds)
+
+    @property
+    def middle(self) -> float:
+        """The median."""
+        return statistics.median(self.seconds)
+
+
+def interleaved(repeats: int, *works: Callable[[], Any]) -> list[Times]:
+    """CPU times of several things, taken in turn so that load falls on all alike."""
+    rows = [[timed(work) for work in works] for _ in range(repeats)]
+    return [Times(list(column)) for column in zip(*rows, strict=True)]
 
 
 class PerClass(Potential):
@@ -109,14 +133,21 @@ def guided(ardm: OrderAgnosticARDM, potential: Potential, groups: int, particles
     run(ardm, potential, *drawn, generator=generator)
 
 
-def fadg(ardm: OrderAgnosticARDM, potential: Discriminator, groups: int) -> None:
+def fadg(ardm: OrderAgnosticARDM, potential: Discriminator, groups: int, repeats: int) -> None:
     """Look-ahead against one call for each class, and plain sampling of as many molecules."""
-    ours = timed(lambda: guided(ardm, potential, groups, 10), 2)
-    peer = timed(lambda: guided(ardm, PerClass(potential), groups, 10), 1)
-    setting = f"{groups} groups of 10, connectivity look-ahead on"
-    line("fadg_n10", "cpu_seconds", ours, peer, "per-class", setting)
-    plain = timed(lambda: sample(ardm, *(v[:, 0] for v in start(groups, 1)[:3])), 2)
-    line("fadg_n10", "cost_of_plain_sampling", ours / plain, None, None, setting)
+    ours, peer, plain = interleaved(
+        repeats,
+        lambda: guided(ardm, potential, groups, 10),
+        lambda: guided(ardm, PerClass(potential), groups, 10),
+        lambda: sample(ardm, *(v[:, 0] for v in start(groups, 1)[:3])),
+    )
+    setting = (
+        f"{groups} groups of 10, connectivity look-ahead on; least of {repeats} in turn;"
+        f" ratio {peer.least / ours.least:.2f}, of medians {peer.middle / ours.middle:.2f}"
+    )
+    line("fadg_n10", "cpu_seconds", ours.least, peer.least, "per-class", setting)
+    ratio = ours.least / plain.least
+    line("fadg_n10", "cost_of_plain_sampling", ratio, None, None, setting)
 
 
 def bookkeeping(ardm: OrderAgnosticARDM, potential: Discriminator, groups: int) -> None:
@@ -124,19 +155,16 @@ def bookkeeping(ardm: OrderAgnosticARDM, potential: Discriminator, groups: int) 
     inner, look = Clock(ardm.log_probs_at), Clock(potential.look_ahead)
     base = type("Timed", (), {"log_probs_at": staticmethod(inner)})()
     potential.look_ahead = look  # type: ignore[method-assign]
-    total = timed(lambda: guided(base, potential, groups, 10), 1)
+    total = timed(lambda: guided(base, potential, groups, 10))
     del potential.look_ahead
     calls = inner.seconds + look.seconds
     line("smc_bookkeeping", "share", (total - calls) / calls, None, None, f"{groups} groups of 10")
 
 
-def speed(ardm: OrderAgnosticARDM, number: int) -> None:
-    """Plain samples and training molecules in a CPU second."""
-    seconds = timed(lambda: sample(ardm, *(v[:, 0] for v in start(number, 1)[:3])), 1)
-    line("sample", "per_cpu_second", number / seconds, None, None, f"{number} molecules")
+def training_step(sites: Tensor) -> Callable[[], None]:
+    """One step of ours on a batch."""
     model = OrderAgnosticARDM(network(), [Valence(ALPHABET.capacities)])
-    optimizer = torch.optim.AdamW(model.parameters())
-    sites = read_molecules("qm9-sample", ALPHABET).sites[:64]
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     generator = torch.Generator().manual_seed(0)
 
     @torch.enable_grad()
@@ -147,32 +175,177 @@ def speed(ardm: OrderAgnosticARDM, number: int) -> None:
         loss.mean().backward()
         optimizer.step()
 
-    seconds = timed(lambda: [step() for _ in range(10)], 2)
-    line("train", "per_cpu_second", 640 / seconds, None, None, "batches of 64")
+    return step
 
 
-def growth(ardm: OrderAgnosticARDM, potential: Discriminator, largest: int) -> None:
+def plain_step(model: PlainTransformer, sites: Tensor) -> Callable[[], None]:
+    """One step of the plain loop on the same batch."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    nodes, edges = to_dense(sites)
+    present = nodes != PAD
+    nodes, edges = nodes.clamp(min=0), edges.clamp(min=0)
+    generator = torch.Generator().manual_seed(0)
+
+    @torch.enable_grad()
+    def step() -> None:
+        loss = model.loss(nodes, edges, present, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def repeated(work: Callable[[], None], number: int) -> Callable[[], None]:
+    """The work, several times."""
+
+    def many() -> None:
+        for _ in range(number):
+            work()
+
+    return many
+
+
+class DiGress:
+    """torch-molecule's DiGress, as wide and as deep, on the same molecules."""
+
+    def __init__(self, smiles: list[str]) -> None:
+        from torch_geometric.loader import DataLoader
+        from torch_molecule import DigressMolecularGenerator
+
+        self.model = DigressMolecularGenerator(
+            hidden_size_X=64, hidden_size_E=32, num_layer=4, n_head=4, dropout=0.0,
+            batch_size=64, epochs=1, device="cpu",
+        )  # fmt: skip
+        # Its global features are sized for large models by default.
+        self.model.hidden_size_y = 64
+        with torch.enable_grad():
+            self.model.fit(smiles)
+        graphs = self.model._convert_to_pytorch_data(smiles)
+        self.loader = DataLoader(graphs, batch_size=64, shuffle=True)
+        self.optimizer, _ = self.model._setup_optimizers()
+        self.count = len(graphs)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(weight.numel() for weight in self.model.model.parameters())
+
+    @torch.enable_grad()
+    def epoch(self) -> None:
+        """Train on all molecules once."""
+        self.model._train_epoch(self.loader, self.optimizer, 0)
+
+    def sample(self, number: int) -> None:
+        """Sample with its default of 500 steps."""
+        self.model.generate(num_nodes=[[9]] * number)
+
+
+def digress(smiles: list[str]) -> DiGress | None:
+    """The peer, where it is installed."""
+    try:
+        return DiGress(smiles)
+    except ImportError as error:
+        print(f"torch-molecule: {error}", file=sys.stderr)
+        return None
+
+
+def speed(ardm: OrderAgnosticARDM, number: int, repeats: int) -> None:
+    """Training molecules and samples in a CPU second, against both peers."""
+    molecules = read_molecules("qm9-sample", ALPHABET)
+    batch = molecules.sites[-64:]
+    torch.manual_seed(0)
+    model = PlainTransformer(9, **SIZE)
+    smiles = molecules.smiles[-640:]
+    other = digress(smiles)
+    works = [repeated(training_step(batch), 10), repeated(plain_step(model, batch), 10)]
+    samples: list[Callable[[], Any]] = [
+        lambda: sample(ardm, *(v[:, 0] for v in start(number, 1)[:3])),
+        lambda: sample(free, *(v[:, 0] for v in start(number, 1)[:3])),
+        lambda: model.sample(number, 9, torch.Generator().manual_seed(0)),
+    ]
+    free = OrderAgnosticARDM(ardm.network)
+    if other is not None:
+        works.append(other.epoch)
+        samples.append(lambda: other.sample(number // 4))
+    ours, plain, *rest = (640 / times.least for times in interleaved(repeats, *works))
+    size = sum(weight.numel() for weight in model.parameters())
+    name = f"plain dense loop ({size} parameters)"
+    digress_name = None if other is None else f"torch-molecule DiGress ({other.parameters})"
+    line("train", "per_cpu_second", ours, plain, name, "batches of 64", smaller=False)
+    for value in rest:
+        line("train", "per_cpu_second", ours, value, digress_name, "batches of 64", smaller=False)
+    times = interleaved(repeats, *samples)
+    ours, bare, plain = (number / one.least for one in times[:3])
+    setting = f"{number} molecules; ours with valence mask and connectivity, the peer without"
+    line("sample", "per_cpu_second", ours, plain, name, setting, smaller=False)
+    setting = f"{number} molecules; both without masks"
+    line("sample", "per_cpu_second", bare, plain, name, setting, smaller=False)
+    for one in times[3:]:
+        setting = f"{number} molecules; ours with masks; DiGress {number // 4} in its 500 steps"
+        value = number // 4 / one.least
+        line("sample", "per_cpu_second", ours, value, digress_name, setting, smaller=False)
+
+
+def growth_particles(
+    ardm: OrderAgnosticARDM, potential: Discriminator, largest: int, repeats: int
+) -> None:
     """Exponent of the time with the number of particles."""
-    small = timed(lambda: guided(ardm, potential, 2, largest // 4), 2)
-    large = timed(lambda: guided(ardm, potential, 2, largest), 1)
-    exponent = math.log(large / small) / math.log(4)
-    line("growth_particles", "exponent", exponent, None, None, f"N = {largest // 4}, {largest}")
+    small, large = interleaved(
+        repeats,
+        lambda: guided(ardm, potential, 2, largest // 4),
+        lambda: guided(ardm, potential, 2, largest),
+    )
+    exponent = math.log(large.least / small.least) / math.log(4)
+    setting = f"N = {largest // 4}, {largest}"
+    line("growth_particles", "exponent", exponent, None, None, setting)
+
+
+def growth_atoms(number: int, repeats: int) -> None:
+    """Exponent of the time of a molecule with its atoms, 9 to 18; 4 by counting operations."""
+    torch.manual_seed(0)
+    ours = OrderAgnosticARDM(
+        GraphTransformer(8, 4, 18, **SIZE), [Connectivity(ALPHABET.capacities)]
+    )
+    plain = PlainTransformer(18, **SIZE)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(atoms: int, count: int) -> None:
+        sites = masked_graphs(torch.full((count,), atoms), atoms)
+        noise = torch.rand(sites.shape, generator=generator, dtype=torch.float64)
+        sample(ours, sites, uniform(sites, generator=generator), noise)
+
+    small, large, plain_small, plain_large = interleaved(
+        repeats,
+        lambda: draw(9, number),
+        lambda: draw(18, number // 4),
+        lambda: plain.sample(number, 9, generator),
+        lambda: plain.sample(number // 4, 18, generator),
+    )
+    values = [
+        math.log(4 * b.least / a.least) / math.log(2)
+        for a, b in ((small, large), (plain_small, plain_large))
+    ]
+    setting = f"9 and 18 atoms, {number} and {number // 4} molecules"
+    line("growth_atoms", "exponent", values[0], values[1], "plain dense loop", setting)
 
 
 def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer molecules")
+    parser.add_argument("--quick", action="store_true", help="fewer molecules and repeats")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+    warnings.filterwarnings("ignore")
     ardm = OrderAgnosticARDM(network(), [Connectivity(ALPHABET.capacities)])
     potential = Discriminator(network())
-    groups = 4 if quick else 20
-    fadg(ardm, potential, groups)
+    groups, repeats = (4, 2) if quick else (20, 5)
+    fadg(ardm, potential, groups, repeats)
     bookkeeping(ardm, potential, groups)
-    growth(ardm, potential, 16 if quick else 64)
-    speed(ardm, 60 if quick else 300)
+    growth_particles(ardm, potential, 16 if quick else 64, repeats)
+    growth_atoms(40 if quick else 160, repeats)
+    speed(ardm, 60 if quick else 300, repeats)
 
 
 if __name__ == "__main__":
