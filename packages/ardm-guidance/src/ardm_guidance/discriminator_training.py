@@ -258,7 +258,10 @@ class MoleculeDiscriminator(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
         return torch.optim.AdamW(
-            self.parameters(), self.learning_rate, weight_decay=self.weight_decay
+            self.parameters(),
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
 
 

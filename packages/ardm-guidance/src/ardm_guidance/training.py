@@ -218,7 +218,10 @@ class MoleculeARDM(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with its schedule."""
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), self.learning_rate, weight_decay=self.weight_decay
+            self.network.parameters(),
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=True,
         )
         total, warmup = self._num_steps(), max(1, self.warmup_steps)
 
