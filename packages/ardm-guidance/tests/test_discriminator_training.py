@@ -102,6 +102,9 @@ def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
         rows = pyarrow.parquet.read_table(tmp_path / "guided.parquet").to_pylist()
         assert [row["index"] for row in rows] == list(range(4))
         assert all(5 <= row["num_atoms"] <= 6 for row in rows)
+        drawn = tmp_path / "ancestry.png"
+        assert drawn.exists() == (method in ("bsdg", "fadg"))
+        drawn.unlink(missing_ok=True)
 
 
 def negatives(folder):

@@ -61,7 +61,9 @@ def test_samples_are_the_same_on_one_device_and_on_two(checkpoint, tmp_path):
         assert row["log_value"] == pytest.approx(other["log_value"], abs=1e-4)
     notes = json.loads(pyarrow.parquet.read_schema(one).metadata[b"ardm_guidance"])
     assert (notes["num_samples"], notes["seed"], notes["devices"]) == (13, 3, 1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.parquet", "two.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "film_strip.png", "one.parquet", "two.parquet",
+    ]  # fmt: skip
 
 
 def test_a_checkpoint_of_another_model_is_refused(checkpoint, tmp_path):
