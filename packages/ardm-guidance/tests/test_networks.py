@@ -47,6 +47,19 @@ def test_logits_do_not_depend_on_the_numbering_of_nodes(network, partial):
     )
 
 
+def test_single_precision_keeps_the_numbering_out_to_1e5(partial):
+    """At the size of the demonstration."""
+    torch.manual_seed(0)
+    network = GraphTransformer(8, 4, 9, width=64, pair_width=32, num_layers=4).float()
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(2))
+    inverse = order.argsort()
+    moved = network(permute(partial, order))[:, :9][:, inverse]
+    present = (partial[:, :9] != PAD)[..., None]
+    assert moved.dtype == torch.float32
+    difference = torch.where(present, moved - network(partial)[:, :9], 0)
+    assert difference.abs().max() <= 1e-5
+
+
 def test_padding_changes_nothing(network):
     small = torch.tensor([[0, 2, MASK, 1, MASK, 0]])
     nodes, edges = to_dense(small)

@@ -6,7 +6,7 @@ import torch
 from ardm_guidance.ardm import log_prob, sample
 from ardm_guidance.graphs import MASK, PAD
 from ardm_guidance.guidance import Guided, best_of, bootstrap, fully_adapted
-from ardm_guidance.potentials import LateStart, Potential, Tempered
+from ardm_guidance.potentials import LateStart, Potential, Reward, Tempered
 from ardm_guidance.resampling import killing, multinomial, residual, stratified, systematic
 from ardm_guidance.smc import run, select, select_groups
 from ardm_guidance.toys import (
@@ -239,6 +239,27 @@ def test_late_starts_and_temperatures_keep_their_targets():
         finished = run(INCONSISTENT, changed, *start(20_000, 8, 23), generator=generator(24))
         z = finished.log_normalizer.exp()
         assert abs(z.mean() - expected) <= 3.5 * z.std() / len(z) ** 0.5
+
+
+@pytest.mark.parametrize("propose", [bootstrap, fully_adapted])
+def test_a_reward_tilts_the_law_whatever_it_says_of_partial_objects(propose):
+    """Feynman-Kac: only the reward of complete objects is in the target."""
+    count = (OBJECTS == 1).sum(-1).double()
+    tilted = model_law(INCONSISTENT) * (0.7 * count).exp()
+
+    def reward(sites):
+        guess = torch.sin(3.0 * (sites + 2).double()).sum(-1)  # nonsense, but positive once raised
+        return torch.where((sites == MASK).any(-1), guess, (sites == 1).sum(-1).double())
+
+    finished = run(
+        INCONSISTENT, Reward(reward, 0.7), *start(20_000, 8, 26),
+        propose=propose, threshold=0.95, generator=generator(27),
+    )  # fmt: skip
+    z = finished.log_normalizer.exp()
+    assert finished.resampled.any()
+    assert abs(z.mean() - tilted.sum()) <= 3 * z.std() / len(z) ** 0.5
+    ones = ((finished.sites == 1).sum(-1) * finished.log_weights.exp()).mean(-1)
+    assert abs(ones.mean() - (tilted * count).sum()) <= 3 * ones.std() / len(z) ** 0.5
 
 
 def test_the_best_of_a_group_has_its_largest_potential():
