@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from diffsmc import kernels
 from diffsmc.kernels import (
     HMC,
     MALA,
@@ -174,3 +175,18 @@ def test_steps_are_spread_by_the_ratio_that_was_asked_for(generator):
     ratio = (seen[0] / 0.3).log()
     assert ratio.amax() - ratio.amin() == pytest.approx(3.0, abs=5e-3)
     assert ratio.mean() == pytest.approx(0.0, abs=4 * 3 / 12**0.5 / 100)
+
+
+@pytest.mark.parametrize("move", [HMC(3), MALA(), ULA()], ids=lambda m: type(m).__name__)
+def test_blocks_change_nothing(move, monkeypatch, generator):
+    cloud = exact_cloud(100, generator)
+    density = PATH.density(0.7, gradient=True)
+    step = torch.tensor([0.4], dtype=torch.float64)
+    ends = []
+    for block in (10**9, 50):
+        monkeypatch.setattr(kernels, "BLOCK", block)
+        draws = torch.Generator().manual_seed(5)
+        moved, info = move.step(cloud, density, masses()["dense"], step, generator=draws)
+        ends.append((*moved, info.acceptance, *info.proposal))
+    for whole, blocks in zip(*ends, strict=True):
+        torch.testing.assert_close(blocks, whole)

@@ -44,12 +44,17 @@ class Gaussian(Target):
             log_normalizer - float(factor.diagonal().log().sum()) - self.dim / 2 * LOG_2PI
         )
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("precision", torch.cholesky_inverse(factor))
+        precision = torch.cholesky_inverse(factor)
+        self.register_buffer("precision", precision)
         self.register_buffer("factor", factor)
+        diagonal = precision.diagonal()
+        self.independent = torch.equal(precision, torch.diag(diagonal))
+        self.register_buffer("precisions", diagonal.clone(), persistent=False)
 
     mean: Tensor
     precision: Tensor
     factor: Tensor
+    precisions: Tensor
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -58,8 +63,13 @@ class Gaussian(Target):
     @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = x - self.mean
-        grad = -residual @ self.precision
+        grad = self.score(x)
         return 0.5 * (residual * grad).sum(-1) + self.constant, grad
+
+    @override
+    def score(self, x: Tensor) -> Tensor:
+        residual = self.mean - x
+        return residual * self.precisions if self.independent else residual @ self.precision
 
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """Draw exact samples, ``(num, D)``."""
