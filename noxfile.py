@@ -124,6 +124,10 @@ def bench(session: nox.Session, package: str) -> None:
         print(json.dumps({"package": package, "comparisons": []}))
         return
     install(session, package, groups=("bench",))
+    # Peers whose requirements contradict the pins, but which run with them.
+    alone = project(package).get("tool", {}).get("bench", {}).get("no-deps", [])
+    if alone:
+        session.install("--no-deps", *alone)
     session.run("python", str(script), *session.posargs, env=threads(1))
 
 

@@ -1,147 +1,233 @@
-"""Accuracy and speed of the methods on targets with known log Z: one JSON object a line.
+"""diffsmc against blackjax and particles: one JSON object a line.
 
-    python bench/run.py [--quick] [--seeds 20] [--cases gmm40_2d,funnel10]
+    python bench/run.py [--quick] [--seeds 20] [--cases funnel10,sonar] [--only accuracy,speed]
 
-Quantities of each case and method: ``log_normalizer_rmse`` over fresh seeds,
-``gradients`` (log-densities of the target, with or without gradient, pilots included),
-``seconds_per_gradient`` and, where modes are known, ``mode_mass_error`` (total variation).
-blackjax runs beside our tempered method, with its settings, if it is installed.
+- *accuracy*: for every case our three paths and both peers at the case's budget of target
+  evaluations. Tempered methods have the settings that ``tempered_study.py`` tuned with equal
+  effort, the bridge those of ``mixture_study.py``; the number of particles meets the budget. Seeds
+  are fresh. ``seconds_per_gradient`` is CPU time, that of particles left out.
+- *speed*: the same tempered run by us and by blackjax, turn by turn; sixteen islands against one;
+  growth with the number of particles and with the dimension.
 """
 
 import argparse
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-import torch
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
 
-from diffsmc import targets
-from diffsmc.kernels import HMC
-from diffsmc.methods import Method, Result, Tempering
-from diffsmc.randomness import keyed_generator
-from diffsmc.reference_mixture import ReferenceMixture
-from diffsmc.targets import Target
+import torch  # noqa: E402
+from cases import CASES, Case  # noqa: E402
+from peers import Blackjax, Ours, Outcome, Particles, RandomWalk, Tempered, tempering  # noqa: E402
 
+from diffsmc import targets  # noqa: E402
+from diffsmc.kernels import HMC  # noqa: E402
+from diffsmc.methods import Method, Tempering  # noqa: E402
+from diffsmc.moves import diagonal_mass  # noqa: E402
+from diffsmc.randomness import keyed_generator  # noqa: E402
+from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture  # noqa: E402
 
-class Case(NamedTuple):
-    """A target, our methods, and particles of each."""
-
-    target: Callable[[], Target]
-    methods: dict[str, tuple[Method, int]]
-
-
-def tempering(target_ess: float = 0.9, num_moves: int = 2, leapfrogs: int = 10) -> Method:
-    """Adaptive tempering in one pass, as the peers do it."""
-    move = HMC(leapfrogs)
-    return Tempering(target_ess, move=move, num_moves=num_moves, adapt_islands=None)
+HERE = Path(__file__).parent
+TUNING, FRESH = 99, 1000
+LEVELS = [0.0, 0.01, 0.1, 0.4, 1.0]
 
 
-def mixture() -> Method:
-    """Stratified bridge in one pass."""
-    return ReferenceMixture(adapt_islands=None)
+def line(
+    case: str, quantity: str, ours: float, peer: float | None, name: str | None, seeds: list[int],
+    setting: str,
+) -> None:  # fmt: skip
+    """Print one comparison."""
+    record = {
+        "package": "diffsmc", "case": case, "quantity": quantity, "ours": ours, "peer": peer,
+        "peer_name": name, "better": "lower", "seeds": seeds, "setting": setting,
+    }  # fmt: skip
+    print(json.dumps(record), flush=True)
 
 
-CASES = {
-    "funnel10": Case(lambda: targets.Funnel(10), {"tempered": (tempering(), 2000)}),
-    "gmm40_2d": Case(
-        lambda: targets.gmm40(2),
-        {"tempered": (tempering(), 2000), "mixture": (mixture(), 3500)},
-    ),
-    "manywell32": Case(
-        lambda: targets.ManyWell(32),
-        {"tempered": (tempering(), 2000), "mixture": (mixture(), 2000)},
-    ),
-    "unequal_two_d2": Case(
-        lambda: targets.two_modes(2, 0.2),
-        {"tempered": (tempering(), 1000), "mixture": (mixture(), 5000)},
-    ),
-    "unequal_student_d10": Case(
-        targets.student_mixture,
-        {"tempered": (tempering(), 1000), "mixture": (mixture(), 3600)},
-    ),
-}
+def read(name: str) -> dict[str, Any]:
+    """A file of settings."""
+    content: dict[str, Any] = json.loads((HERE / name).read_text(encoding="utf-8"))
+    return content
 
 
-def mode_mass_error(target: Any, result: Result) -> float | None:
-    """Total variation between estimated and true mode masses."""
-    if not hasattr(target, "masses"):
-        return None
-    weights = result.log_weights[0].softmax(-1)
-    found = weights @ target.log_joint(result.particles[0]).softmax(-1)
-    return float(0.5 * (found - target.masses).abs().sum())
+def tuned(case: str, method: str) -> tuple[dict[str, Any], int]:
+    """Settings and number of particles of the study; its evaluations scaled to the budget."""
+    best = read("tempered_study.json")[case][method]["best"]
+    length = best["settings"]["chain_length"]
+    num = best["num_particles"] * CASES[case].budget / best["evaluations"]
+    return best["settings"], max(2, round(num / length)) * length
 
 
-def measure(case: Case, seeds: range) -> Iterator[dict[str, Any]]:
-    """Run our methods; yield a row for each."""
-    target = case.target()
-    assert target.log_normalizer is not None
-    for name, (method, num_particles) in case.methods.items():
-        errors, masses, speeds, counts = [], [], [], []
-        for seed in seeds:
-            begin = time.perf_counter()
-            result = method.run(target, 1, num_particles, generator=keyed_generator(seed))
-            speeds.append((time.perf_counter() - begin) / result.num_evaluations)
-            errors.append(float(result.log_normalizers[0]) - target.log_normalizer)
-            counts.append(result.num_evaluations)
-            masses.append(mode_mass_error(target, result))
-        yield summarize(f"diffsmc {name}", errors, counts, speeds, masses)
-    if find_spec("blackjax") is not None:
-        from peers import run_blackjax
-
-        errors, counts, speeds = run_blackjax(target, seeds, case.methods["tempered"][1])
-        yield summarize("blackjax 1.7.1 tempered", errors, counts, speeds, [])
+def bridge(case: str) -> ReferenceMixture:
+    """The bridge with its tuned settings; as it comes where none were tuned."""
+    settings = read("settings/mixture.json").get(case)
+    if settings is None:
+        return ReferenceMixture(adapt_islands=None)
+    reference = MixtureFit(**settings["reference"])
+    return ReferenceMixture(reference, adapt_islands=None, **settings["method"])
 
 
-def summarize(
-    method: str,
-    errors: list[float],
-    counts: list[int],
-    speeds: list[float],
-    masses: list[float | None],
-) -> dict[str, Any]:
-    """Make a row of all seeds."""
-    known = [mass for mass in masses if mass is not None]
+def diffusion(case: str) -> MixtureDiffusion:
+    """The diffusion of the same reference."""
+    return MixtureDiffusion(bridge(case), num_steps=8, adapt_islands=None)
+
+
+def calibrate(sampler: Ours, budget: float) -> int:
+    """Number of particles whose median evaluations meet the budget: a line through two sizes."""
+
+    def spent(num: int) -> float:
+        return statistics.median(sampler.run(TUNING - k, num).evaluations for k in range(3))
+
+    small, large = 400, 1200
+    low, high = spent(small), spent(large)
+    for _ in range(2):
+        num = max(50, round(small + (budget - low) * (large - small) / (high - low)))
+        found = spent(num)
+        if abs(found / budget - 1) < 0.03:
+            break
+        small, low, large, high = large, high, num, found
+    return num
+
+
+def methods(name: str) -> Iterator[tuple[str, Any, int]]:
+    """Name, sampler and number of particles of our paths and of the peers."""
+    target, budget = CASES[name].target(), CASES[name].budget
+    settings, num = tuned(name, "tempered")
+    yield "tempered", Ours(target, Tempered(**settings)), num
+    other: dict[str, Callable[[str], Method]] = {"bridge": bridge, "diffusion": diffusion}
+    for path, make in other.items():
+        sampler = Ours(target, None, make(name))
+        yield path, sampler, calibrate(sampler, budget)
+    settings, num = tuned(name, "blackjax")
+    yield Blackjax.name, Blackjax(target, Tempered(**settings)), num
+    settings, num = tuned(name, "particles")
+    yield Particles.name, Particles(target, RandomWalk(**settings)), num
+
+
+def summarize(case: Case, runs: list[Outcome]) -> dict[str, float]:
+    """Figures of a method over its seeds."""
+    truth = case.log_normalizer()
     return {
-        "method": method,
-        "log_normalizer_rmse": math.sqrt(statistics.fmean(e**2 for e in errors)),
-        "gradients": statistics.median(counts),
-        "seconds_per_gradient": statistics.median(speeds),
-        "mode_mass_error": statistics.median(known) if known else None,
-        "seeds": len(errors),
+        "log_normalizer_rmse": math.sqrt(
+            statistics.fmean((run.log_normalizer - truth) ** 2 for run in runs)
+        ),
+        "gradients": statistics.median(run.evaluations for run in runs),
+        "seconds_per_gradient": statistics.median(run.seconds / run.evaluations for run in runs),
+        "mode_mass_error": statistics.median(run.mode_mass_error for run in runs),
     }
 
 
-def islands_ratio() -> dict[str, Any]:
-    """Time of sixteen islands over that of one, on the breast cancer posterior."""
-    target, method = (
-        targets.breast_cancer(),
-        Tempering(levels=[0.0, 0.01, 0.1, 0.4, 1.0], num_moves=1, adapt_islands=None),
+def accuracy(name: str, seeds: list[int]) -> None:
+    """Run all methods of a case; print every path of ours against every peer."""
+    rows, settings = {}, {}
+    for method, sampler, num in methods(name):
+        rows[method] = summarize(CASES[name], [sampler.run(seed, num) for seed in seeds])
+        settings[method] = f"N={num}"
+    peers = [Blackjax.name, Particles.name]
+    for path in ("tempered", "bridge", "diffusion"):
+        for peer in peers:
+            for quantity, ours in rows[path].items():
+                theirs = rows[peer][quantity]
+                untimed = quantity == "seconds_per_gradient" and peer == Particles.name
+                if math.isnan(ours) or untimed:
+                    continue
+                setting = f"{path}, {settings[path]}; {peer} {settings[peer]}; budget "
+                line(name, quantity, ours, theirs, peer, seeds, f"{setting}{CASES[name].budget:g}")
+
+
+def per_gradient(outcomes: list[Outcome]) -> float:
+    """Least CPU seconds a gradient."""
+    return min(run.seconds / run.evaluations for run in outcomes)
+
+
+def speed(name: str, repeats: int, compiled: bool) -> None:
+    """The same tempered run turn by turn: 2000 particles, two moves of ten leapfrog steps."""
+    target, shared = CASES[name].target(), Tempered(10, 2, 1, 0.8, 0.65, False)
+    theirs = Blackjax(target, shared)
+    forms = {"eager": Ours(target, shared)}
+    if compiled:
+        forms["compiled"] = Ours(target, None, tempering(shared, compiled=True))
+    seen: dict[str, list[Outcome]] = {key: [] for key in (*forms, "theirs")}
+    for sampler in forms.values():
+        sampler.run(0, 2000)
+    for seed in range(repeats):
+        for key, sampler in forms.items():
+            seen[key].append(sampler.run(seed, 2000))
+        seen["theirs"].append(theirs.run(seed, 2000))
+    peer = per_gradient(seen["theirs"])
+    for key in forms:
+        setting = f"tempered {key}, N=2000, 2 moves of 10 leapfrogs, diagonal mass, least CPU time"
+        ours = per_gradient(seen[key])
+        line(name, "seconds_per_gradient", ours, peer, Blackjax.name, list(range(repeats)), setting)
+        line(name, f"time_ratio_{key}", ours / peer, None, None, list(range(repeats)), setting)
+
+
+def seconds(method: Method, target: targets.Target, islands: int, num: int) -> float:
+    """CPU seconds of a run."""
+    begin = time.process_time()
+    with torch.no_grad():
+        method.run(target, islands, num, generator=keyed_generator(0))
+    return time.process_time() - begin
+
+
+def islands_ratio() -> None:
+    """Time of sixteen islands over that of one, in turn."""
+    target = targets.Funnel(10)
+    method = Tempering(levels=LEVELS, num_moves=2, adapt_islands=None)
+    times = [(seconds(method, target, 1, 100), seconds(method, target, 16, 100)) for _ in range(8)]
+    ratio = min(many for _, many in times[1:]) / min(one for one, _ in times[1:])
+    line("islands16", "time_ratio", ratio, None, None, [0], "funnel10, 100 particles an island")
+
+
+def slope(sizes: list[int], times: list[float]) -> float:
+    """Slope of the log-log line by least squares."""
+    x, y = [math.log(size) for size in sizes], [math.log(value) for value in times]
+    return statistics.linear_regression(x, y).slope
+
+
+def growth() -> None:
+    """Time against the number of particles, and against the dimension of a Gaussian."""
+    move = HMC(10)
+    method = Tempering(
+        levels=LEVELS, move=move, num_moves=1, mass=diagonal_mass, adapt_islands=None
     )
-    seconds = []
-    for islands in (1, 16, 1, 16):
-        begin = time.perf_counter()
-        method.run(target, islands, 100, generator=keyed_generator(0))
-        seconds.append(time.perf_counter() - begin)
-    return {"case": "islands16", "method": "diffsmc", "time_ratio": seconds[3] / seconds[2]}
+    well, sizes = targets.ManyWell(32), [1000, 10_000, 100_000]
+    times = [min(seconds(method, well, 1, num) for _ in range(3)) for num in sizes]
+    setting = f"manywell32, N = {sizes}, seconds {[round(t, 3) for t in times]}"
+    line("growth_particles", "slope", slope(sizes, times), None, None, [0], setting)
+    dims = [10, 30, 100, 300, 1000]
+    gaussians = [targets.Gaussian([0.0] * dim, scale=2.0) for dim in dims]
+    times = [min(seconds(method, one, 1, 4000) for _ in range(3)) for one in gaussians]
+    setting = f"Gaussian, N = 4000, d = {dims}, seconds {[round(t, 3) for t in times]}"
+    line("growth_dimension", "slope", slope(dims, times), None, None, [0], setting)
 
 
 def main() -> None:
-    """Run the cases that were asked for."""
+    """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three seeds")
+    parser.add_argument("--quick", action="store_true", help="two seeds, nothing compiled")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--only", default="accuracy,speed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    seeds = range(1000, 1000 + (3 if arguments.quick else arguments.seeds))
-    for name in arguments.cases.split(","):
-        for row in measure(CASES[name], seeds):
-            print(json.dumps({"case": name, **row}), flush=True)
-    print(json.dumps(islands_ratio()), flush=True)
+    num_seeds = 2 if arguments.quick else arguments.seeds
+    wanted, cases = arguments.only.split(","), arguments.cases.split(",")
+    if "speed" in wanted:
+        for name in {"sonar", "manywell32"} & set(cases):
+            speed(name, 3, compiled=not arguments.quick)
+        islands_ratio()
+        growth()
+    if "accuracy" in wanted:
+        for name in cases:
+            accuracy(name, list(range(FRESH, FRESH + num_seeds)))
 
 
 if __name__ == "__main__":
