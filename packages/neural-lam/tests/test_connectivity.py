@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from neural_lam.connectivity import connected, k_nearest, within_radius
+from neural_lam.connectivity import connected, containing_triangle, k_nearest, within_radius
+from neural_lam.mesh import icosahedral_levels, triangular_levels
 
 
 @pytest.fixture
@@ -45,3 +46,45 @@ def test_a_node_left_out_is_an_error(points):
 def test_an_impossible_number_of_neighbours_is_refused(points, k):
     with pytest.raises(ValueError, match="k must be between 1 and the 60 senders"):
         k_nearest(*points, k)
+
+
+def barycentric(corners, point):
+    """Weights of the corners that give the point, up to a factor, by solving for them."""
+    columns = corners if corners.shape[1] == 3 else torch.cat((corners, torch.ones(3, 1)), 1)
+    right = point if len(point) == 3 else torch.cat((point, torch.ones(1)))
+    return torch.linalg.solve(columns.T, right)
+
+
+@pytest.mark.parametrize("sphere", [False, True])
+def test_a_receiver_hears_the_triangle_it_lies_in(sphere):
+    generator = torch.Generator().manual_seed(0)
+    if sphere:
+        level = icosahedral_levels(3)[0]
+        receivers = torch.randn(300, 3, generator=generator).double()
+        receivers = receivers / receivers.norm(dim=1, keepdim=True)
+    else:
+        receivers = torch.rand(300, 2, generator=generator).double()
+        level = triangular_levels(receivers, 0.11)[0]
+    edges = containing_triangle(level.positions, level.triangles, receivers)
+    corners, of = edges.reshape(2, -1, 3)
+    assert torch.equal(of, torch.arange(300)[:, None].expand(-1, 3))
+    known = {tuple(sorted(t)) for t in level.triangles.tolist()}
+    for nodes, receiver in zip(corners, receivers, strict=True):
+        assert tuple(nodes.tolist()) in known
+        weights = barycentric(level.positions[nodes], receiver)
+        assert float(weights.min()) > -1e-9
+
+
+def test_a_receiver_outside_all_triangles_is_an_error():
+    receivers = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)).double()
+    level = triangular_levels(receivers, 0.2)[0]
+    far = torch.cat((receivers, torch.tensor([[3.0, 3.0]]).double()))
+    with pytest.raises(ValueError, match="1 of 21 receiver nodes lie outside the mesh"):
+        containing_triangle(level.positions, level.triangles, far)
+
+
+def test_a_vertex_lies_in_its_triangle():
+    level = icosahedral_levels(2)[0]
+    edges = containing_triangle(level.positions, level.triangles, level.positions)
+    own = (edges[0] == edges[1]).reshape(-1, 3).any(1)
+    assert bool(own.all())

@@ -1,0 +1,134 @@
+"""Ours, on the peer's graph and weights."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from conversation import serve
+from measure import cpu_seconds, peak_mebibytes
+from problem import Problem
+from torch import Tensor
+
+from neural_lam.construction import Grid, Rectangular
+from neural_lam.losses import scaled_square_error
+from neural_lam.rollout import rollout
+from neural_lam.upstream import (
+    read_upstream_checkpoint,
+    read_upstream_graph,
+    translate_weights,
+    upstream_network,
+    write_upstream_graph,
+)
+from neural_lam.wrappers import BoundaryForced, Residual
+
+torch.set_num_threads(1)
+
+
+def _norm(values: list[Tensor]) -> float:
+    return float(torch.cat([value.flatten().double() for value in values]).norm())
+
+
+class State:
+    """What the requests work on."""
+
+    def setup(self, problem: Any, folder: str, graph: str, **options: Any) -> dict[str, Any]:
+        """Read graph and model."""
+        self.problem = Problem(**problem)
+        positions = torch.from_numpy(self.problem.positions().reshape(-1, 2))
+        built = read_upstream_graph(graph, positions)
+        checkpoint = read_upstream_checkpoint(Path(folder, "model.ckpt"))
+        if "propagate" in options:
+            kind = "PropagationNet" if options.pop("propagate") else "InteractionNet"
+            names = ("g2m", "m2g", "mesh_up", "mesh_down")
+            settings = {f"{name}_gnn_type": kind for name in names}
+            checkpoint = checkpoint._replace(settings=settings)
+        network = upstream_network(checkpoint, built, **options)
+        self.interior = torch.from_numpy(self.problem.interior())
+        mean, self.scale = (torch.from_numpy(x) for x in self.problem.change())
+        static = torch.from_numpy(self.problem.static())
+        self.network = network
+        self.predictor = BoundaryForced(
+            Residual(network, static, self.interior, mean, self.scale), self.interior
+        )
+        self.batch = [torch.from_numpy(x) for x in self.problem.batch()]
+        self.rollout_batch = [torch.from_numpy(x) for x in self.problem.batch(rollout=True)]
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True
+        )
+        sets = {"g2m": built.g2m, "m2g": built.m2g, "m2m": built.m2m[0]}
+        return {
+            "weights": sum(p.numel() for p in network.parameters()),
+            "edges": {name: len(edges.senders) for name, edges in sets.items()},
+            "distinct": {name: len(edges.features) for name, edges in sets.items()},
+        }
+
+    def exact(self, path: str) -> dict[str, float]:
+        """Relative differences of forecasts and gradients from the peer's."""
+        initial, target, forcing = self.batch
+        forecast = rollout(self.predictor, initial, forcing, target)
+        loss = (forecast - target)[:, :, self.interior > 0].square().mean()
+        loss.backward()
+        peer = torch.load(path, weights_only=True)
+        ours = {name: p.grad for name, p in self.network.named_parameters()}
+        theirs = translate_weights(peer["gradients"])
+        missing = [name for name in ours if name not in theirs]
+        pairs = [(ours[name], theirs[name]) for name in theirs]
+        largest = max(float((a - b).norm() / b.norm()) for a, b in pairs if float(b.norm()) > 0)
+        reference = peer["forecast"]
+        return {
+            "forecast": float((forecast - reference).norm() / reference.norm()),
+            "gradients": _norm([a - b for a, b in pairs]) / _norm([b for _, b in pairs]),
+            "largest_gradient": largest,
+            "missing": len(missing),
+        }
+
+    def _gradient(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        initial, target, forcing = self.batch
+        forecast = rollout(self.predictor, initial, forcing, target)
+        scaled_square_error(forecast, target, self.interior, self.scale).backward()
+
+    def train(self) -> float:
+        """CPU seconds of a loss and its gradient."""
+        return cpu_seconds(self._gradient)
+
+    def _update(self) -> None:
+        self._gradient()
+        self.optimizer.step()
+
+    def update(self) -> float:
+        """CPU seconds of a training step with the optimiser."""
+        return cpu_seconds(self._update)
+
+    def peak(self) -> float:
+        """Mebibytes above those before three training steps."""
+        return peak_mebibytes(lambda: [self._gradient() for _ in range(3)])
+
+    @torch.no_grad()
+    def rollout(self) -> float:
+        """CPU seconds of a step of a forecast."""
+        initial, target, forcing = self.rollout_batch
+        return (
+            cpu_seconds(lambda: rollout(self.predictor, initial, forcing, target)) / target.shape[1]
+        )
+
+    def build_graph(self, rows: int, columns: int, hierarchical: bool = False) -> float:
+        """CPU seconds of building and writing a graph, as the same files."""
+        positions = torch.from_numpy(Problem(rows, columns).positions().reshape(-1, 2))
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            graph = Rectangular(hierarchical=hierarchical).build(Grid(positions, (rows, columns)))
+            write_upstream_graph(graph, Path(folder, "graph"))
+            return time.process_time() - start
+
+
+if __name__ == "__main__":
+    state = State()
+    serve(
+        {
+            name: getattr(state, name)
+            for name in ("setup", "exact", "train", "update", "peak", "rollout", "build_graph")
+        }
+    )

@@ -1,0 +1,375 @@
+r"""Graphs and weights of the upstream project: read, write, translate.
+
+Upstream (neural-lam 0.7) and weather-model-graphs keep a graph as a folder of ``*.pt`` files
+(specification 0.1.0): edge indices counted from 0 in each set of nodes, edge features
+:math:`(\lVert x_s - x_r \rVert, x_s - x_r)` and mesh positions in the grid's units. On reading,
+edge features are divided by the longest edge within the mesh and positions by the larger
+extent of the grid, as upstream does, so that its weights give the same forecasts. Older
+folders without ``metainfo.yaml`` count all nodes through and hold scaled positions.
+
+Weights of a concatenation are kept whole by both, in the same order, so they translate by
+name alone. Nothing in a file is executed.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor
+
+from neural_lam.checkpoints import CheckpointError
+from neural_lam.configuration import InputError
+from neural_lam.graph import EdgeSet, Graph, sorted_edges
+from neural_lam.predictors import GraphLAM, GridNetwork, HiLAM, HiLAMParallel
+
+__all__ = [
+    "UpstreamCheckpoint",
+    "read_upstream_checkpoint",
+    "read_upstream_graph",
+    "translate_weights",
+    "upstream_network",
+    "write_upstream_graph",
+]
+
+SPECIFICATION = "0.1.0"
+
+
+def _load(folder: Path, name: str) -> Any:
+    path = folder / f"{name}.pt"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a graph folder needs it") from None
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a file of tensors ({reason})") from None
+
+
+def _is_legacy(folder: Path) -> bool:
+    path = folder / "metainfo.yaml"
+    if not path.exists():
+        return True
+    content = yaml.safe_load(path.read_text())
+    version = content.get("spec_version") if isinstance(content, dict) else None
+    if version != SPECIFICATION:
+        raise InputError(f"{path}: spec_version must be {SPECIFICATION!r}, got {version!r}")
+    return False
+
+
+def _zero_based(edge_index: Tensor) -> Tensor:
+    return edge_index - edge_index.min(dim=1, keepdim=True).values
+
+
+def _legacy_ends(g2m: Tensor, m2g: Tensor, num_mesh: int) -> tuple[Tensor, Tensor]:
+    """Edges to and from the grid of a folder that counts all nodes through."""
+    if bool(m2g[0].min() < m2g[1].min()):
+        grid_first, mesh_first = num_mesh, 0
+    else:
+        # The grid comes first: as many nodes as the edges of the other set say.
+        grid_first, mesh_first = 0, int(g2m[0].max()) + 1
+        m2g_mesh_first = int(m2g[1].max()) + 1
+        return (
+            g2m - torch.tensor([[0], [mesh_first]]),
+            m2g - torch.tensor([[m2g_mesh_first], [0]]),
+        )
+    return (
+        g2m - torch.tensor([[grid_first], [mesh_first]]),
+        m2g - torch.tensor([[mesh_first], [grid_first]]),
+    )
+
+
+class _Reader:
+    """Edges of a folder, checked against the numbers of nodes."""
+
+    def __init__(self, folder: Path, scale: float) -> None:
+        self.folder, self.scale = folder, scale
+
+    def edges(
+        self, name: str, index: Tensor, features: Tensor, num_senders: int, num_receivers: int
+    ) -> EdgeSet:
+        path = self.folder / f"{name}_edge_index.pt"
+        if index.dim() != 2 or index.shape[0] != 2 or index.shape[1] != len(features):
+            raise InputError(
+                f"{path}: expected (2, {len(features)}) for as many features,"
+                f" got {tuple(index.shape)}"
+            )
+        for end, ids, count in (
+            ("senders", index[0], num_senders),
+            ("receivers", index[1], num_receivers),
+        ):
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= count:
+                raise InputError(f"{path}: {end} must be 0 to {count - 1}, got {low} to {high}")
+        scaled = features / self.scale
+        return sorted_edges(index.long(), scaled, num_senders, num_receivers)
+
+
+def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
+    """Read a graph that upstream or weather-model-graphs wrote.
+
+    Arguments:
+        folder: With files ``g2m_edge_index.pt`` and so on.
+        grid: Positions of the grid nodes that it was made for, ``(G, 2)``.
+
+    Raises:
+        ValueError: A file is missing or damaged, or the graph belongs to another grid.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder of a graph")
+    legacy = _is_legacy(place)
+    positions = [level.float() for level in _load(place, "mesh_features")]
+    counts = [len(level) for level in positions]
+    within, m2m_features = _load(place, "m2m_edge_index"), _load(place, "m2m_features")
+    g2m, m2g = _load(place, "g2m_edge_index"), _load(place, "m2g_edge_index")
+    if legacy:
+        within = [_zero_based(edges) for edges in within]
+        g2m, m2g = _legacy_ends(g2m, m2g, sum(counts))
+    scale = max(float(features[:, 0].max()) for features in m2m_features)
+    reader = _Reader(place, scale)
+    sets = {}
+    for direction, shift in (("up", (0, 1)), ("down", (1, 0))):
+        name = f"mesh_{direction}"
+        ends = _load(place, f"{name}_edge_index") if len(counts) > 1 else []
+        features = _load(place, f"{name}_features") if len(counts) > 1 else []
+        sets[direction] = tuple(
+            reader.edges(
+                name,
+                _zero_based(edges) if legacy else edges,
+                features[level],
+                counts[level + shift[0]],
+                counts[level + shift[1]],
+            )
+            for level, edges in enumerate(ends)
+        )
+    span = float((grid.amax(0) - grid.amin(0)).max())
+    divisor = 1.0 if legacy or span == 0 else span
+    return Graph(
+        grid=grid.double(),
+        mesh=tuple(level[:, :2].double() for level in positions),
+        mesh_features=tuple(
+            torch.cat((level[:, :2] / divisor, level[:, 2:]), dim=1) for level in positions
+        ),
+        g2m=reader.edges("g2m", g2m, _load(place, "g2m_features"), len(grid), counts[0]),
+        m2g=reader.edges("m2g", m2g, _load(place, "m2g_features"), counts[0], len(grid)),
+        m2m=tuple(
+            reader.edges("m2m", edges, features, count, count)
+            for edges, features, count in zip(within, m2m_features, counts, strict=True)
+        ),
+        **sets,
+    )
+
+
+def write_upstream_graph(graph: Graph, folder: str | os.PathLike[str]) -> None:
+    """Write a planar graph as upstream reads it: a folder, whole or not at all.
+
+    Raises:
+        ValueError: The graph lies on the sphere, which the format doesn't know.
+    """
+    if graph.grid.shape[1] != 2:
+        raise InputError("only graphs in the plane can be written for upstream")
+    place = Path(folder)
+    partial = place.with_name(f"{place.name}.part")
+    partial.mkdir(parents=True, exist_ok=True)
+    length = max(
+        float((nodes[e.senders] - nodes[e.receivers]).norm(dim=1).max())
+        for nodes, e in zip(graph.mesh, graph.m2m, strict=True)
+    )
+    units = length / max(float(e.features[:, 0].max()) for e in graph.m2m)
+    named: dict[str, Any] = {"m2m": graph.m2m, "g2m": graph.g2m, "m2g": graph.m2g}
+    if graph.up:
+        named |= {"mesh_up": graph.up, "mesh_down": graph.down}
+    for name, sets in named.items():
+        for kind, value in (
+            ("edge_index", lambda e: e.edge_index),
+            ("features", lambda e: e.edge_features * units),
+        ):
+            content = value(sets) if isinstance(sets, EdgeSet) else [value(e) for e in sets]
+            torch.save(content, partial / f"{name}_{kind}.pt")
+    torch.save([nodes.float() for nodes in graph.mesh], partial / "mesh_features.pt")
+    (partial / "metainfo.yaml").write_text(f"spec_version: {SPECIFICATION}\n")
+    if place.is_dir():
+        for old in place.glob("*.pt"):
+            old.unlink()
+        for file in partial.iterdir():
+            os.replace(file, place / file.name)
+        partial.rmdir()
+    else:
+        os.replace(partial, place)
+
+
+class UpstreamCheckpoint(NamedTuple):
+    """What an upstream checkpoint holds.
+
+    Arguments:
+        weights: By upstream's names within the predictor.
+        settings: Upstream's command-line arguments, as far as it stored them.
+    """
+
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+
+
+class _Inert:
+    """Stands for any class of a pickle, and does nothing."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+def read_upstream_checkpoint(path: str | os.PathLike[str]) -> UpstreamCheckpoint:
+    """Read a checkpoint of upstream's Lightning module; nothing in it is executed.
+
+    Objects that it holds beside tensors are read as their plain attributes.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or no upstream checkpoint.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(path, "no such checkpoint")
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        inert: list[Any] = [(type("Inert", (_Inert,), {}), name) for name in names]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise CheckpointError(path, f"empty or damaged ({reason})") from None
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
+    weights = {
+        _predictor_name(name): value
+        for name, value in content["state_dict"].items()
+        if name.endswith((".weight", ".bias"))
+    }
+    if "grid_embedder.0.weight" not in weights:
+        raise CheckpointError(path, "not an upstream checkpoint: it has no 'grid_embedder'")
+    arguments = content.get("hyper_parameters", {}).get("args")
+    return UpstreamCheckpoint(weights, dict(getattr(arguments, "__dict__", {})))
+
+
+def _predictor_name(name: str) -> str:
+    return name.removeprefix("forecaster.predictor.").replace(
+        "g2m_gnn.grid_mlp", "encoding_grid_mlp"
+    )
+
+
+# Upstream's name of a network, and ours.
+_NETWORKS = (
+    (r"(grid|g2m|m2g)_embedder", r"codec.\1_embedder"),
+    (r"encoding_grid_mlp", r"codec.grid_mlp"),
+    (r"output_map", r"codec.output_map"),
+    (r"mesh_embedder", r"levels.mesh_embedders.0"),
+    (r"m2m_embedder", r"levels.m2m_embedders.0"),
+    (r"mesh_embedders\.(\d+)", r"levels.mesh_embedders.\1"),
+    (r"mesh_same_embedders\.(\d+)", r"levels.m2m_embedders.\1"),
+    (r"mesh_(up|down)_embedders\.(\d+)", r"levels.\1_embedders.\2"),
+    (r"processor\.module_(\d+)\.edge_mlp\.mlps\.(\d+)", r"processor.\1.messages.\2.mlp"),
+    (r"processor\.module_(\d+)\.aggr_mlp\.mlps\.(\d+)", r"processor.\1.node_mlps.\2"),
+    (r"(.*)\.edge_mlp", r"\1.messages.mlp"),
+    (r"(.*)\.aggr_mlp", r"\1.node_mlp"),
+)
+_NETS = (
+    (r"g2m_gnn\.", r"codec.encoder."),
+    (r"m2g_gnn\.", r"codec.decoder."),
+    (r"mesh_init_gnns\.", r"hierarchy.initial."),
+    (r"mesh_read_gnns\.", r"hierarchy.read_out."),
+    (r"mesh_(up|down)_same_gnns\.(\d+)\.", r"processor.\2.within_\1."),
+    (r"mesh_(up|down)_gnns\.(\d+)\.", r"processor.\2.\1."),
+    (r"processor\.module_(\d+)\.", r"processor.\1."),
+)
+
+
+def _translate(name: str) -> str:
+    network, position, kind = name.rsplit(".", 2)
+    for pattern, ours in _NETWORKS:
+        if re.fullmatch(pattern, network):
+            network = re.sub(pattern, ours, network)
+            break
+    for pattern, ours in _NETS:
+        network = re.sub(f"^{pattern}", ours, network)
+    # Linear maps and activations alternate; a layer normalisation comes last, in odd place.
+    number = int(position)
+    part = "norm" if number % 2 else f"linear.{number // 2}"
+    return f"{network}.{part}.{kind}"
+
+
+def translate_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Upstream's weights by our names."""
+    return {_translate(name): value for name, value in weights.items()}
+
+
+_KINDS: dict[str, Any] = {
+    "graph_lam": GraphLAM,
+    "hi_lam": HiLAM,
+    "hi_lam_parallel": HiLAMParallel,
+}
+
+
+def _options(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    def propagates(place: str) -> bool:
+        return bool(settings.get(f"{place}_gnn_type", "InteractionNet") == "PropagationNet")
+
+    if propagates("g2m") != propagates("m2g"):
+        raise InputError("g2m_gnn_type and m2g_gnn_type must be the same, got two different ones")
+    options: dict[str, Any] = {"propagate": propagates("g2m")}
+    if kind == "graph_lam":
+        return options | {"average": settings.get("mesh_aggr", "sum") == "mean"}
+    return options | {
+        "propagate_up": propagates("mesh_up"),
+        "propagate_down": propagates("mesh_down"),
+    }
+
+
+def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: Any) -> GridNetwork:
+    """The network of an upstream checkpoint, with its weights.
+
+    Sizes follow from the weights; the rest from the stored settings.
+
+    Arguments:
+        checkpoint: As `read_upstream_checkpoint` returns it.
+        graph: As `read_upstream_graph` returns it.
+        options: ``fused`` and ``save`` of the network.
+
+    Raises:
+        ValueError: A model or a setting that we don't have, or a graph of other levels.
+    """
+    weights, settings = checkpoint
+    parallel = "processor.module_0.edge_mlp.mlps.0.0.weight" in weights
+    guess = "hi_lam_parallel" if parallel else "graph_lam" if len(graph.m2m) == 1 else "hi_lam"
+    kind = str(settings.get("model", guess))
+    if kind not in _KINDS:
+        raise InputError(f"model must be one of {', '.join(_KINDS)}, got {kind!r}")
+    hidden_size, num_inputs = weights["grid_embedder.0.weight"].shape
+    last = max(int(name.split(".")[1]) for name in weights if name.startswith("output_map."))
+    layers = [
+        int(found[1])
+        for name in weights
+        if (found := re.match(r"(?:processor\.module_|mesh_down_gnns\.)(\d+)\.", name))
+    ]
+    network: GridNetwork = _KINDS[kind](
+        graph,
+        num_inputs,
+        len(weights[f"output_map.{last}.bias"]),
+        hidden_size=hidden_size,
+        num_layers=max(layers, default=-1) + 1,
+        hidden_layers=last // 2,
+        **_options(settings, kind),
+        **options,
+    )
+    try:
+        network.load_state_dict(translate_weights(weights))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"the checkpoint doesn't fit the graph: {reason}") from None
+    return network
