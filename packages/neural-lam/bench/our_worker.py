@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neural_lam.construction import Grid, Rectangular
 from neural_lam.losses import scaled_square_error
+from neural_lam.predictors import GraphLAM, GridNetwork
 from neural_lam.rollout import rollout
 from neural_lam.upstream import (
     read_upstream_checkpoint,
@@ -44,7 +45,32 @@ class State:
             names = ("g2m", "m2g", "mesh_up", "mesh_down")
             settings = {f"{name}_gnn_type": kind for name in names}
             checkpoint = checkpoint._replace(settings=settings)
-        network = upstream_network(checkpoint, built, **options)
+        self._start(upstream_network(checkpoint, built, **options))
+        sets = {"g2m": built.g2m, "m2g": built.m2g, "m2m": built.m2m[0]}
+        return {
+            "edges": {name: len(edges.senders) for name, edges in sets.items()},
+            "distinct": {name: len(edges.features) for name, edges in sets.items()},
+        }
+
+    def setup_own(self, problem: Any) -> None:
+        """Build a graph and a model of our own."""
+        self.problem = Problem(**problem)
+        shape = (self.problem.rows, self.problem.columns)
+        positions = torch.from_numpy(self.problem.positions().reshape(-1, 2))
+        graph = Rectangular().build(Grid(positions, shape))
+        num_inputs = 2 * self.problem.states + 3 * self.problem.forcings + 4
+        torch.manual_seed(0)
+        self._start(
+            GraphLAM(
+                graph,
+                num_inputs,
+                self.problem.states,
+                hidden_size=self.problem.hidden,
+                num_layers=self.problem.layers,
+            )
+        )
+
+    def _start(self, network: GridNetwork) -> None:
         self.interior = torch.from_numpy(self.problem.interior())
         mean, self.scale = (torch.from_numpy(x) for x in self.problem.change())
         static = torch.from_numpy(self.problem.static())
@@ -57,12 +83,6 @@ class State:
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True
         )
-        sets = {"g2m": built.g2m, "m2g": built.m2g, "m2m": built.m2m[0]}
-        return {
-            "weights": sum(p.numel() for p in network.parameters()),
-            "edges": {name: len(edges.senders) for name, edges in sets.items()},
-            "distinct": {name: len(edges.features) for name, edges in sets.items()},
-        }
 
     def exact(self, path: str) -> dict[str, float]:
         """Relative differences of forecasts and gradients from the peer's."""
@@ -129,6 +149,15 @@ if __name__ == "__main__":
     serve(
         {
             name: getattr(state, name)
-            for name in ("setup", "exact", "train", "update", "peak", "rollout", "build_graph")
+            for name in (
+                "setup",
+                "setup_own",
+                "exact",
+                "train",
+                "update",
+                "peak",
+                "rollout",
+                "build_graph",
+            )
         }
     )

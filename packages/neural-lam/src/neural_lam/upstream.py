@@ -185,12 +185,14 @@ def write_upstream_graph(graph: Graph, folder: str | os.PathLike[str]) -> None:
     if graph.up:
         named |= {"mesh_up": graph.up, "mesh_down": graph.down}
     for name, sets in named.items():
-        for kind, value in (
-            ("edge_index", lambda e: e.edge_index),
-            ("features", lambda e: e.edge_features * units),
-        ):
-            content = value(sets) if isinstance(sets, EdgeSet) else [value(e) for e in sets]
-            torch.save(content, partial / f"{name}_{kind}.pt")
+        single = isinstance(sets, EdgeSet)
+        several: list[EdgeSet] = [sets] if single else list(sets)
+        contents = {
+            "edge_index": [edges.edge_index for edges in several],
+            "features": [edges.edge_features * units for edges in several],
+        }
+        for kind, content in contents.items():
+            torch.save(content[0] if single else content, partial / f"{name}_{kind}.pt")
     torch.save([nodes.float() for nodes in graph.mesh], partial / "mesh_features.pt")
     (partial / "metainfo.yaml").write_text(f"spec_version: {SPECIFICATION}\n")
     if place.is_dir():

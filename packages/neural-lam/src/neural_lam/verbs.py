@@ -18,6 +18,7 @@ from neural_lam.example_data import from_netcdf, two_layer_window, write_store
 from neural_lam.graph import write_graph
 from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 from neural_lam.simulators import TwoLayerFlow
+from neural_lam.upstream import write_upstream_graph
 
 __all__ = ["example_data", "graph", "statistics", "verify"]
 
@@ -26,18 +27,24 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def graph(data: GriddedData, output: str, picture: str | None = None) -> None:
+def graph(
+    data: GriddedData, output: str, picture: str | None = None, upstream: str | None = None
+) -> None:
     """Build the graph of a domain and write it to a file.
 
     Arguments:
         data: The data whose grid it is for, and how to mesh it.
         output: File to write.
         picture: PNG of the graph.
+        upstream: Folder to write it to as well, in the format of upstream and
+            weather-model-graphs.
     """
     start = time.perf_counter()
     built = data.build_graph()
     seconds = time.perf_counter() - start
     write_graph(built, output)
+    if upstream is not None:
+        write_upstream_graph(built, upstream)
     if picture is not None:
         save_figure(draw_graph(built), picture)
     sets = {

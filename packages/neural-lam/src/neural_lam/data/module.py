@@ -1,5 +1,7 @@
 """Training, validation and test windows of a gridded store, for Lightning."""
 
+from pathlib import Path
+
 import lightning.pytorch as lightning
 import torch
 
@@ -10,6 +12,7 @@ from neural_lam.data.fields import FieldStore
 from neural_lam.data.windows import Windows, grid_coordinates
 from neural_lam.graph import Graph, read_graph
 from neural_lam.loading import EvaluationLoader, TrainingLoader
+from neural_lam.upstream import read_upstream_graph
 
 __all__ = ["GriddedData"]
 
@@ -22,7 +25,8 @@ class GriddedData(lightning.LightningDataModule):
         variables: State variables; each of their levels is a feature.
         forcings: Kinds of forcing made from the time: toa_radiation, hour, year.
         boundary_width: Grid points at the edge where the truth is given.
-        graph: Graph file that ``neural-lam graph`` wrote; without one, a mesh is built.
+        graph: Graph file that ``neural-lam graph`` wrote, or a folder of graph files by
+            upstream or weather-model-graphs; without one, a mesh is built.
         mesh: What builds it; by default a rectangular multiscale mesh.
         guess_reach: Grid points that a linear first guess of the next state sees to each side;
             0 for none. At most the boundary's width.
@@ -105,10 +109,12 @@ class GriddedData(lightning.LightningDataModule):
 
     def build_graph(self) -> Graph:
         """The graph from its file, or built."""
+        positions = grid_positions(self.store)
+        if self.graph_path is not None and Path(self.graph_path).is_dir():
+            return read_upstream_graph(self.graph_path, positions)
         if self.graph_path is not None:
             return read_graph(self.graph_path)
         latitude, longitude = map(torch.from_numpy, grid_coordinates(self.store))
-        positions = grid_positions(self.store)
         return self.mesh.build(Grid(positions, self.store.shape, latitude, longitude))
 
     def period(self, split: int) -> tuple[int, int]:
