@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from neural_lam.predictors import GridNetwork
 from neural_lam.rollout import rollout
 from neural_lam.wrappers import (
     BoundaryForced,
+    Clamped,
     LinearGuess,
     Residual,
     Standardised,
@@ -141,3 +144,55 @@ def test_a_network_corrects_the_first_guess(arguments):
     )
     found = predictor(*arguments, predictor.prepare())
     torch.testing.assert_close(found, 2 * arguments[0] - arguments[1] + 0.5 * std)
+
+
+class Shift(StepPredictor):
+    """The state and a given change."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def prepare(self):
+        return None
+
+    def forward(self, state, previous, forcing, boundary, prepared):
+        return state + self.change
+
+
+INFINITE = float("inf")
+
+
+def test_bounded_variables_move_on_the_mapped_line():
+    lower = torch.tensor([-1.0, 0.5, -INFINITE, -INFINITE], dtype=torch.float64)
+    upper = torch.tensor([2.0, INFINITE, 3.0, INFINITE], dtype=torch.float64)
+    state = torch.tensor([[[0.3, 0.9, 2.2, 7.0]]], dtype=torch.float64)
+    change = torch.tensor([0.7, -0.4, 1.1, -2.0], dtype=torch.float64)
+    found = Clamped(Shift(change), lower, upper)(state, *[state] * 3, None)[0, 0].tolist()
+    logit = math.log((0.3 + 1) / 3 / (1 - (0.3 + 1) / 3))
+    assert found[0] == pytest.approx(-1 + 3 / (1 + math.exp(-logit - 0.7)), rel=1e-12)
+    above = math.log(math.exp(0.9 - 0.5) - 1)
+    assert found[1] == pytest.approx(0.5 + math.log(1 + math.exp(above - 0.4)), rel=1e-12)
+    below = -math.log(math.exp(3 - 2.2) - 1)
+    assert found[2] == pytest.approx(3 - math.log(1 + math.exp(-below - 1.1)), rel=1e-12)
+    assert found[3] == 5.0
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_no_change_leaves_the_bounds_or_is_infinite(size):
+    lower = torch.tensor([0.0, 0.0, -INFINITE], dtype=torch.float64)
+    upper = torch.tensor([1.0, INFINITE, 1.0], dtype=torch.float64)
+    state = torch.rand(G, B, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    state[0], state[1] = 0.0, 1.0
+    change = (size * draw(G, B, 3)).requires_grad_()
+    found = Clamped(Shift(change), lower, upper)(state, *[state] * 3, None)
+    assert bool(((found >= lower) & (found <= upper)).all())
+    found.sum().backward()
+    assert bool(change.grad.isfinite().all())
+    kept = Clamped(Shift(0.0), lower, upper)(state, *[state] * 3, None)
+    torch.testing.assert_close(kept, state, rtol=0, atol=2e-6)
+
+
+def test_bounds_in_the_wrong_order_are_refused():
+    with pytest.raises(ValueError, match="lower bounds must be below the upper ones"):
+        Clamped(Shift(0.0), torch.tensor([1.0]), torch.tensor([1.0]))

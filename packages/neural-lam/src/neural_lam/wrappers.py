@@ -6,14 +6,16 @@ boundary may be read, and what `prepare` returned.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neural_lam.configuration import InputError
 from neural_lam.predictors import GridNetwork
 
-__all__ = ["BoundaryForced", "LinearGuess", "Residual", "Standardised", "StepPredictor"]
+__all__ = ["BoundaryForced", "Clamped", "LinearGuess", "Residual", "Standardised", "StepPredictor"]
 
 
 class StepPredictor(nn.Module, ABC):
@@ -214,3 +216,77 @@ class Standardised(StepPredictor):
         )
         scaled: Tensor = following * std + mean
         return scaled
+
+
+class Clamped(StepPredictor):
+    r"""Keeps variables within bounds, smoothly.
+
+    The predicted change :math:`\delta` is added where a variable's bounded range has been
+    mapped to the whole line, :math:`x \leftarrow g(g^{-1}(x) + \delta)`, with a logistic
+    function between two bounds and a softplus from one:
+
+    .. math:: g(u) = a + (b - a)/(1 + e^{-u}), \quad g(u) = a + \ln(1 + e^u), \quad
+        g(u) = b - \ln(1 + e^{-u}).
+
+    A state nearer to a bound than ``margin``, of the range between two bounds, counts as that
+    far inside, where the inverse is finite.
+
+    Arguments:
+        predictor: What predicts, in the units of the bounds.
+        lower: ``(V,)``, ``-inf`` where a variable has none.
+        upper: ``(V,)``, ``inf`` where a variable has none.
+        margin: Least distance from a bound.
+
+    Raises:
+        ValueError: A lower bound isn't below the upper one.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(
+        self, predictor: StepPredictor, lower: Tensor, upper: Tensor, *, margin: float = 1e-6
+    ) -> None:
+        super().__init__()
+        if not bool((lower < upper).all()):
+            raise InputError("lower bounds must be below the upper ones")
+        self.predictor, self.margin = predictor, margin
+        self.register_buffer("lower", lower)
+        self.register_buffer("upper", upper)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        following = self.predictor(state, previous, forcing, boundary, prepared)
+        change = following - state
+        low, high = self.lower.isfinite(), self.upper.isfinite()
+        bounded = (low & high, low & ~high, ~low & high)
+        for which, inverse, forward in zip(bounded, _TO_LINE, _TO_RANGE, strict=True):
+            a, b = self.lower[which], self.upper[which]
+            on_line = inverse(state[..., which], a, b, self.margin)
+            moved = forward(on_line + change[..., which], a, b)
+            following = following.index_copy(-1, which.nonzero()[:, 0], moved)
+        return following
+
+
+def _inverse_softplus(x: Tensor, margin: float) -> Tensor:
+    # log(exp(x) - 1), which for large x is x itself.
+    x = x.clamp(min=margin)
+    return x + torch.log(-torch.expm1(-x))
+
+
+_TO_LINE: tuple[Callable[..., Tensor], ...] = (
+    lambda x, a, b, margin: torch.logit((x - a) / (b - a), eps=margin),
+    lambda x, a, b, margin: _inverse_softplus(x - a, margin),
+    lambda x, a, b, margin: -_inverse_softplus(b - x, margin),
+)
+_TO_RANGE: tuple[Callable[..., Tensor], ...] = (
+    lambda u, a, b: a + (b - a) * torch.sigmoid(u),
+    lambda u, a, b: a + nn.functional.softplus(u),
+    lambda u, a, b: b - nn.functional.softplus(-u),
+)
