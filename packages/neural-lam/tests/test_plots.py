@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.construction import Grid, Rectangular
+from neural_lam.construction import Grid, Icosahedral, Rectangular
 from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
@@ -58,9 +58,31 @@ def test_curves_show_every_forecast(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_graph_is_drawn_with_all_its_edges():
-    y, x = torch.meshgrid(torch.arange(12), torch.arange(15), indexing="ij")
-    graph = Rectangular().build(Grid(torch.stack((x, y), -1).reshape(-1, 2).double(), (12, 15)))
+def drawn(graph):
+    return [len(axes.collections[0].get_segments()) for axes in draw_graph(graph).axes]
+
+
+@pytest.mark.parametrize("hierarchical", [False, True])
+def test_a_graph_is_drawn_with_all_its_edges(hierarchical):
+    y, x = torch.meshgrid(torch.arange(18), torch.arange(21), indexing="ij")
+    grid = Grid(torch.stack((x, y), -1).reshape(-1, 2).double(), (18, 21))
+    graph = Rectangular(hierarchical=hierarchical).build(grid)
+    sets = (graph.g2m, *graph.m2m, *graph.up, graph.m2g)
+    assert drawn(graph) == [len(edges.senders) for edges in sets]
+
+
+def test_a_graph_on_the_sphere_is_cut_at_the_date_line():
+    latitude, longitude = torch.meshgrid(
+        torch.linspace(-80, 80, 9), torch.arange(0, 360, 20.0), indexing="ij"
+    )
+    latitude, longitude = latitude.flatten().double(), longitude.flatten().double()
+    grid = Grid(torch.stack((longitude, latitude), 1), None, latitude, longitude)
+    graph = Icosahedral(1, num_levels=1).build(grid)
     figure = draw_graph(graph)
-    drawn = [len(axes.collections[0].get_segments()) for axes in figure.axes]
-    assert drawn == [len(edges.senders) for edges in (graph.g2m, *graph.m2m, graph.m2g)]
+    counts = [len(axes.collections[0].get_segments()) for axes in figure.axes]
+    sets = (graph.g2m, *graph.m2m, graph.m2g)
+    assert all(0 < n < len(edges.senders) for n, edges in zip(counts, sets, strict=True))
+    for axes in figure.axes:
+        ends = np.stack(axes.collections[0].get_segments())
+        assert np.abs(ends[:, 0, 0] - ends[:, 1, 0]).max() < 180
+        assert np.abs(ends[..., 1]).max() <= 90

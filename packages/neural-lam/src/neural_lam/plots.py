@@ -223,6 +223,23 @@ def _panels(graph: Graph) -> list[tuple[str, Any, Any, EdgeSet, str]]:
     ]
 
 
+def _draw_edges(axes: Axes, panel: tuple[str, Any, Any, EdgeSet, str], grid: Any) -> None:
+    """One set of edges over the grid, larger dots where they end."""
+    name, a, b, edges, colour = panel
+    ends = edges.senders.numpy(), edges.receivers.numpy()
+    # Edges across the date line would cross the map.
+    near = np.abs(a[ends[0], 0] - b[ends[1], 0]) < 180 if np.ptp(grid[:, 0]) > 180 else slice(None)
+    lines = _segments(a, b, (ends[0][near], ends[1][near]))
+    lines.set(color=colour, linewidth=0.5, alpha=0.7)
+    axes.add_collection(lines)
+    axes.plot(*grid.T, ".", ms=0.8, color="0.6")
+    for nodes, size in ((a, 1.6), (b, 2.6)):
+        if nodes is not grid:
+            axes.plot(*nodes.T, "o", ms=size, color="k", mew=0)
+    axes.set_title(f"{name}: {len(edges.senders):,} edges, {len(edges.features)} distinct")
+    axes.set_aspect("equal")
+
+
 def draw_graph(graph: Graph) -> Figure:
     """Grid, mesh and the edges of each kind on the map; those down are those up reversed.
 
@@ -233,25 +250,17 @@ def draw_graph(graph: Graph) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     spherical = graph.grid.shape[1] == 3
+    grid = panels[0][1]
+    everything = np.concatenate((grid, *[panel[2] for panel in panels]))
+    width, height = np.ptp(everything, axis=0)
+    tall = min(max(3.5 * height / width, 1.5), 7.0) + 0.9
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3.8 * columns, 4.3 * rows), layout="constrained")
+        figure = Figure(figsize=(3.8 * columns, tall * rows), layout="constrained")
         all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes in all_axes[len(panels) :]:
             axes.remove()
-        for axes, (name, a, b, edges, colour) in zip(all_axes, panels, strict=False):
-            shown = edges.senders.numpy(), edges.receivers.numpy()
-            if spherical:
-                near = np.abs(a[shown[0], 0] - b[shown[1], 0]) < 180
-                shown = shown[0][near], shown[1][near]
-            lines = _segments(a, b, shown)
-            lines.set(color=colour, linewidth=0.35, alpha=0.6)
-            axes.add_collection(lines)
-            axes.plot(*panels[0][1].T, ".", ms=0.8, color="0.6")
-            for nodes, size in ((a, 2.2), (b, 2.2)):
-                if nodes is not panels[0][1]:
-                    axes.plot(*nodes.T, "o", ms=size, color="k", mew=0)
-            axes.set_title(f"{name}: {len(edges.senders):,} edges, {len(edges.features)} distinct")
-            axes.set_aspect("equal")
+        for axes, panel in zip(all_axes, panels, strict=False):
+            _draw_edges(axes, panel, grid)
             axes.set_xlabel("longitude (°)" if spherical else "x")
             axes.set_ylabel("latitude (°)" if spherical else "y")
         nodes = " + ".join(f"{len(positions):,}" for positions in graph.mesh)
