@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from latentgeom import constant_curvature as cc
-from latentgeom.geodesics import geodesics
+from latentgeom.geodesics import geodesics, pairs_at_once
 from latentgeom.immersion import Chart
 
 
@@ -58,26 +58,49 @@ def test_lengths_are_those_of_the_closed_form(generator, case):
     assert batch.converged.all()
     assert error.median() < 1e-10
     assert error.max() < 1e-8
-    assert (batch.error_estimate >= (batch.length - exact(a, b)).abs() - 1e-13).all()
 
 
-def test_half_precision_of_double_is_enough_for_single(generator):
-    a, b = pairs(generator, [0.6, -1.2], [2.5, 1.2])
-    batch = geodesics(Chart(sphere, 2), a.float(), b.float(), tolerance=1e-6)
-    error = (batch.length - sphere_dist(a, b)).abs() / sphere_dist(a, b)
+@pytest.mark.parametrize("case", CASES)
+def test_single_precision_keeps_four_digits(generator, case):
+    immersion, exact, low, high = CASES[case]
+    a, b = pairs(generator, low, high, count=200)
+    batch = geodesics(Chart(immersion, 2), a.float(), b.float(), tolerance=1e-6)
+    error = (batch.length - exact(a, b)).abs() / exact(a, b)
     assert batch.converged.all()
     assert error.max() < 1e-4
 
 
-@pytest.mark.parametrize(("polish", "order"), [(False, 4), (True, 6)])
-def test_length_converges_at_its_order(generator, polish, order):
+@pytest.mark.parametrize(("polish", "sizes", "order"), [(False, (32, 64), 4), (True, (8, 12), 8)])
+def test_length_converges_at_its_order(generator, polish, sizes, order):
     a, b = pairs(generator, [0.4, -0.8], [2.0, 0.8])
     errors = [
         (geodesics(Chart(pseudosphere, 2), a, b, num_segments=n, polish=polish).length
          - pseudosphere_dist(a, b)).abs().mean()
-        for n in (32, 64)
+        for n in sizes
     ]  # fmt: skip
-    assert torch.log2(errors[0] / errors[1]) > order - 1
+    rate = torch.log(errors[0] / errors[1]) / math.log(sizes[1] / sizes[0])
+    assert rate > order - 1
+
+
+@pytest.mark.parametrize("polish", [True, False])
+@pytest.mark.parametrize("num_segments", [8, 12, 16, 32])
+@pytest.mark.parametrize("case", [*CASES, "network"])
+def test_error_estimate_is_above_the_error(generator, case, num_segments, polish):
+    if case == "network":
+        chart, low, high = Chart(network(generator), 2), [-1.5, -1.5], [1.5, 1.5]
+    else:
+        chart, low, high = Chart(CASES[case][0], 2), *CASES[case][2:]
+    a, b = pairs(generator, low, high, count=200)
+    if case == "network":  # twenty times as fine as the finest one judged
+        exact = geodesics(chart, a, b, num_segments=640, tolerance=1e-13).length
+    else:
+        exact = CASES[case][1](a, b)
+    for tolerance in (1e-4, 1e-10):
+        options = {"num_segments": num_segments, "polish": polish, "tolerance": tolerance}
+        batch = geodesics(chart, a, b, **options)
+        covered = (batch.length - exact).abs() <= batch.error_estimate
+        assert covered.double().mean() >= 0.99
+    assert (batch.error_estimate < 0.1 * exact).all()  # and tells something
 
 
 def test_points_lie_on_the_great_circle_at_equal_steps(generator):
@@ -109,6 +132,17 @@ def test_coinciding_end_points_have_length_zero(generator):
     assert batch.converged.all()
     assert torch.equal(batch.length, torch.zeros(60))
     assert torch.allclose(batch.points, a[:, None], rtol=1e-14)
+
+
+def test_parts_of_a_batch_give_the_same(generator):
+    a, b = pairs(generator, [0.6, -1.2], [2.5, 1.2], count=10)
+    whole = geodesics(Chart(sphere, 2), a, b, num_segments=16)
+    parts = geodesics(Chart(sphere, 2), a, b, num_segments=16, memory_gb=4e-5)
+    assert 1 <= pairs_at_once(Chart(sphere, 2), a, 16, 4e-5) < 10
+    for x, y in zip(whole, parts, strict=True):
+        torch.testing.assert_close(x, y)
+    with pytest.raises(ValueError, match="memory_gb must be positive"):
+        geodesics(Chart(sphere, 2), a, b, memory_gb=0.0)
 
 
 def test_antipodes_are_flagged():

@@ -39,6 +39,12 @@ class Immersion(nn.Module, ABC):
     def retract(self, x: Tensor, delta: Tensor) -> Tensor:
         """Move ``x`` by local coordinates ``delta`` ``(..., d)``; identity at zero."""
 
+    def local(self, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """The embedding as a function of local coordinates, and their values at ``x``."""
+        return lambda delta: self.embed(self.retract(x, delta)), x.new_zeros(
+            *x.shape[:-1], self.dim
+        )
+
     @abstractmethod
     def projx(self, x: Tensor) -> Tensor:
         """Admissible coordinates near ``x``, ``(..., n)``."""
@@ -71,6 +77,10 @@ class Chart(Immersion):
         return x + delta
 
     @override
+    def local(self, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        return self.embed, x  # torch takes a slow path for the sum of x and a dual number
+
+    @override
     def projx(self, x: Tensor) -> Tensor:
         return x
 
@@ -101,18 +111,13 @@ def jacobian(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Images ``(..., D)`` and Jacobians ``(..., D, d)``.
     """
-    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
+    function, origin = immersion.local(x)
 
     def push(direction: Tensor) -> tuple[Tensor, Tensor]:
-        moved = jvp(
-            lambda delta: immersion.embed(immersion.retract(x, delta)),
-            (zero,),
-            (direction.expand_as(zero),),
-        )
+        moved = jvp(function, (origin,), (direction.expand_as(origin),))
         return moved[0], moved[1]
 
-    basis = torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
-    image, columns = vmap(push, out_dims=(None, -1))(basis)  # type: ignore[arg-type]
+    image, columns = vmap(push, out_dims=(None, -1))(_basis(immersion, x))  # type: ignore[arg-type]
     return image, columns
 
 
@@ -133,38 +138,34 @@ def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
     return _reverse_over_forward(immersion, x, covector)
 
 
-def _basis(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:
-    zero = x.new_zeros(*x.shape[:-1], immersion.dim)
-    return zero, torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
+def _basis(immersion: Immersion, x: Tensor) -> Tensor:
+    return torch.eye(immersion.dim, dtype=x.dtype, device=x.device)
 
 
 def _forward_over_reverse(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
-    zero, basis = _basis(immersion, x)
+    function, origin = immersion.local(x)
 
     def gradient(delta: Tensor) -> Tensor:
-        pull = vjp(lambda step: immersion.embed(immersion.retract(x, step)), delta)[1]
-        pulled: Tensor = pull(covector)[0]
+        pulled: Tensor = vjp(function, delta)[1](covector)[0]
         return pulled + 0 * delta  # vmap fails on the constant gradient of a linear map
 
     def push(direction: Tensor) -> Tensor:
-        column: Tensor = jvp(gradient, (zero,), (direction.expand_as(zero),))[1]
+        column: Tensor = jvp(gradient, (origin,), (direction.expand_as(origin),))[1]
         return column
 
-    columns: Tensor = vmap(push, out_dims=-1)(basis)
+    columns: Tensor = vmap(push, out_dims=-1)(_basis(immersion, x))
     return columns
 
 
 def _reverse_over_forward(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
-    zero, basis = _basis(immersion, x)
+    function, origin = immersion.local(x)
 
     def slope(delta: Tensor, direction: Tensor) -> Tensor:
-        move = jvp(
-            lambda step: immersion.embed(immersion.retract(x, step)),
-            (delta,),
-            (direction.expand_as(delta),),
-        )
+        move = jvp(function, (delta,), (direction.expand_as(delta),))
         total: Tensor = (covector * move[1]).sum()
         return total
 
-    columns: Tensor = vmap(lambda direction: grad(slope)(zero, direction), out_dims=-1)(basis)
+    columns: Tensor = vmap(lambda direction: grad(slope)(origin, direction), out_dims=-1)(
+        _basis(immersion, x)
+    )
     return columns
