@@ -19,9 +19,17 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
-__all__ = ["christoffel", "derivative", "gaussian_curvature", "riemann", "sectional_curvature"]
+__all__ = [
+    "christoffel",
+    "derivative",
+    "gaussian_curvature",
+    "levi_civita",
+    "riemann",
+    "sectional_curvature",
+]
 
 Field = Callable[[Tensor], Tensor]
+Connection = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def derivative(field: Field, z: Tensor) -> Tensor:
@@ -50,6 +58,23 @@ def christoffel(metric_tensor: Field, z: Tensor) -> Tensor:
     flat = lowered.reshape(*z.shape[:-1], d, d * d)
     solved: Tensor = torch.linalg.solve(metric_tensor(z), flat)
     return solved.reshape(*z.shape[:-1], d, d, d)
+
+
+def levi_civita(metric_tensor: Field) -> Connection:
+    r"""The bilinear map :math:`\Gamma_z(u, w)` of points ``(..., d)`` and vectors.
+
+    Arguments:
+        metric_tensor: Field ``(..., d) -> (..., d, d)``.
+
+    Returns:
+        Function of ``z`` and ``u`` ``(..., d)`` and of ``w`` ``(..., k, d)``, like ``w``.
+    """
+
+    def connection(z: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        turn = torch.einsum("...lij,...i->...lj", christoffel(metric_tensor, z), u)
+        return w @ turn.mT
+
+    return connection
 
 
 def riemann(metric_tensor: Field, z: Tensor) -> Tensor:

@@ -11,9 +11,20 @@ With weights :math:`w_n(x) = e^{-|x - x_n|^2 / 2 \sigma^2}`,
     M(x) &= \sum_n w_n(x) M_n \big/ \sum_n w_n(x)
         && \text{average of local metrics.}
 
+Local metrics come from groups of labelled points with means :math:`m_c` and covariances
+:math:`\Sigma_c`: Mahalanobis' :math:`(\Sigma_c + \rho I)^{-1}`, or those of discriminants,
+
+.. math::
+
+    W_c^{-1/2} \bigl( W_c^{-1/2} B_c W_c^{-1/2} + I \bigr) W_c^{-1/2}, \qquad
+    W_c = \Sigma_c + \rho I, \quad B_c = \sum_{c'} \pi_{c'} (m_{c'} - m_c)(m_{c'} - m_c)^\top ,
+
+which are longer across the borders to the other groups.
+
 References:
     Arvanitidis, Hansen & Hauberg (2016), A Locally Adaptive Normal Distribution;
-    Hauberg, Freifeld & Black (2012), A Geometric Take on Metric Learning.
+    Hauberg, Freifeld & Black (2012), A Geometric Take on Metric Learning;
+    Hastie & Tibshirani (1996), Discriminant Adaptive Nearest Neighbor Classification.
 """
 
 import torch
@@ -22,7 +33,13 @@ from typing_extensions import override
 
 from latentgeom.numerical import NumericalMetric
 
-__all__ = ["LocalAverage", "LocalVariance", "RadialCost"]
+__all__ = [
+    "LocalAverage",
+    "LocalVariance",
+    "RadialCost",
+    "local_discriminants",
+    "local_mahalanobis",
+]
 
 
 def _log_weights(x: Tensor, centres: Tensor, bandwidth: float) -> Tensor:
@@ -44,7 +61,7 @@ class LocalVariance(NumericalMetric):
         bandwidth: Width :math:`\sigma` of the neighbourhoods.
         floor: Regulariser :math:`\rho`: far from the data distances grow by its inverse root.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     data: Tensor
@@ -55,9 +72,9 @@ class LocalVariance(NumericalMetric):
         bandwidth: float,
         floor: float = 1e-2,
         num_segments: int = 32,
-        num_steps: int = 64,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(data.shape[-1], num_segments, num_steps)
+        super().__init__(data.shape[-1], num_segments, tolerance)
         _positive(bandwidth=bandwidth, floor=floor)
         self.register_buffer("data", data)
         self.bandwidth, self.floor = bandwidth, floor
@@ -79,7 +96,7 @@ class RadialCost(NumericalMetric):
         bandwidth: Width :math:`\sigma` of the functions.
         floor: Cost :math:`\rho` far from all centres.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     centres: Tensor
@@ -92,9 +109,9 @@ class RadialCost(NumericalMetric):
         bandwidth: float,
         floor: float = 1e-2,
         num_segments: int = 32,
-        num_steps: int = 64,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(centres.shape[-1], num_segments, num_steps)
+        super().__init__(centres.shape[-1], num_segments, tolerance)
         _positive(bandwidth=bandwidth, floor=floor)
         if not bool((weights >= 0).all()):
             raise ValueError("weights must not be negative")
@@ -117,7 +134,7 @@ class LocalAverage(NumericalMetric):
         tensors: Their positive definite metric tensors, ``(N, d, d)``.
         bandwidth: Width of the weights.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     centres: Tensor
@@ -129,9 +146,9 @@ class LocalAverage(NumericalMetric):
         tensors: Tensor,
         bandwidth: float,
         num_segments: int = 32,
-        num_steps: int = 64,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(centres.shape[-1], num_segments, num_steps)
+        super().__init__(centres.shape[-1], num_segments, tolerance)
         _positive(bandwidth=bandwidth)
         if not bool((torch.linalg.eigvalsh(tensors) > 0).all()):
             raise ValueError("tensors must be symmetric positive definite")
@@ -143,3 +160,58 @@ class LocalAverage(NumericalMetric):
     def metric_tensor(self, z: Tensor) -> Tensor:
         weights = _log_weights(z, self.centres, self.bandwidth).softmax(-1)
         return torch.einsum("...n,nij->...ij", weights, self.tensors)
+
+
+def _groups(data: Tensor, labels: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Means ``(C, d)``, regularised covariances ``(C, d, d)`` and shares ``(C,)`` of the groups."""
+    if labels.shape != data.shape[:1]:
+        raise ValueError(
+            f"labels must be one a point, got {(*labels.shape,)} for {len(data)} points"
+        )
+    _positive(floor=floor)
+    parts = [data[labels == label] for label in labels.unique()]
+    means = torch.stack([part.mean(0) for part in parts])
+    spread = torch.stack([torch.cov(part.mT, correction=0) for part in parts])
+    identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
+    shares = torch.tensor([len(part) / len(data) for part in parts]).to(data)
+    return means, spread + floor * identity, shares
+
+
+def local_mahalanobis(
+    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, num_segments: int = 32
+) -> LocalAverage:
+    r"""Average of the Mahalanobis metrics of groups of points, weighted around their means.
+
+    Arguments:
+        data: Points, ``(N, d)``.
+        labels: Their groups, ``(N,)``.
+        bandwidth: Width of the weights.
+        floor: Regulariser :math:`\rho` of the covariances.
+        num_segments: Segments of boundary-value geodesics.
+    """
+    means, covariances, _ = _groups(data, labels, floor)
+    return LocalAverage(means, _symmetric(torch.linalg.inv(covariances)), bandwidth, num_segments)
+
+
+def local_discriminants(
+    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, num_segments: int = 32
+) -> LocalAverage:
+    r"""Average of the discriminant metrics of classes, weighted around their means.
+
+    Arguments:
+        data: Points, ``(N, d)``.
+        labels: Their classes, ``(N,)``.
+        bandwidth: Width of the weights.
+        floor: Regulariser :math:`\rho` of the covariances within classes.
+        num_segments: Segments of boundary-value geodesics.
+    """
+    means, covariances, shares = _groups(data, labels, floor)
+    gaps = means - means.unsqueeze(1)
+    between = torch.einsum("k,cki,ckj->cij", shares, gaps, gaps)
+    inverse = torch.linalg.inv(covariances)
+    tensors = inverse @ between @ inverse + inverse  # the formula above, multiplied out
+    return LocalAverage(means, _symmetric(tensors), bandwidth, num_segments)
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.mT) / 2

@@ -14,12 +14,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from latentgeom import curves
+from latentgeom.curvature import levi_civita
 from latentgeom.exponential import refine_velocity, shoot
 from latentgeom.geodesics import GeodesicBatch
 from latentgeom.georce import georce
 from latentgeom.metric import Metric
 
 __all__ = ["NumericalMetric", "TensorField"]
+
+_ORDER = 8  # of the differences that read velocities; eight segments allow no more
 
 
 class NumericalMetric(Metric):
@@ -28,16 +31,20 @@ class NumericalMetric(Metric):
     Arguments:
         dim: Dimension.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
-    def __init__(self, dim: int, num_segments: int = 32, num_steps: int = 64) -> None:
+    def __init__(self, dim: int, num_segments: int = 32, tolerance: float = 1e-9) -> None:
         super().__init__()
-        self.dim, self.num_segments, self.num_steps = dim, num_segments, num_steps
+        self.dim, self.num_segments, self.tolerance = dim, num_segments, tolerance
 
     def connect(self, a: Tensor, b: Tensor) -> GeodesicBatch:
         """Geodesics between ``(B, d)`` points."""
         return georce(self.metric_tensor, a, b, num_segments=self.num_segments)
+
+    def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """Christoffel symbols as a bilinear map; see :func:`latentgeom.curvature.levi_civita`."""
+        return levi_civita(self.metric_tensor)(z, u, w)
 
     def _pairs(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
         shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
@@ -48,7 +55,7 @@ class NumericalMetric(Metric):
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
         a, b, shape = self._pairs(a, b)
         batch = self.connect(a.detach(), b.detach())
-        velocity = curves.first_derivative(batch.points)
+        velocity = curves.first_derivative(batch.points, _ORDER)
         velocity = torch.where(batch.length[:, None, None] > 0, velocity, 0.0)
         start, end = (self._covector(x.detach(), velocity[:, i]) for x, i in ((a, 0), (b, -1)))
         change = (end * (b - b.detach())).sum(-1) - (start * (a - a.detach())).sum(-1)
@@ -62,16 +69,16 @@ class NumericalMetric(Metric):
 
     @override
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        return shoot(self.metric_tensor, z, v, num_steps=self.num_steps).position
+        return shoot(
+            self.connection, *torch.broadcast_tensors(z, v), tolerance=self.tolerance
+        ).position
 
     @override
     def logmap(self, a: Tensor, b: Tensor) -> Tensor:
         first, last, shape = self._pairs(a, b)
         batch = self.connect(first, last)
-        velocity = curves.first_derivative(batch.points)[:, 0]
-        velocity = refine_velocity(
-            self.metric_tensor, first, last, velocity, num_steps=self.num_steps
-        )
+        velocity = curves.first_derivative(batch.points, _ORDER)[:, 0]
+        velocity = refine_velocity(self.connection, first, last, velocity, tolerance=self.tolerance)
         velocity = torch.where(batch.converged.unsqueeze(-1), velocity, torch.nan)
         return velocity.reshape(*shape, self.dim)
 
@@ -80,7 +87,7 @@ class NumericalMetric(Metric):
         velocity = self.logmap(a, b)
         carried = v.expand_as(velocity).unsqueeze(-2)
         start = a.expand_as(velocity)
-        flow = shoot(self.metric_tensor, start, velocity, carried, num_steps=self.num_steps)
+        flow = shoot(self.connection, start, velocity, carried, tolerance=self.tolerance)
         return flow.carried.squeeze(-2)
 
     @override
@@ -99,7 +106,7 @@ class TensorField(NumericalMetric):
         field: Symmetric positive definite matrices, twice differentiable.
         dim: Dimension.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     def __init__(
@@ -107,9 +114,9 @@ class TensorField(NumericalMetric):
         field: Callable[[Tensor], Tensor],
         dim: int,
         num_segments: int = 32,
-        num_steps: int = 64,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(dim, num_segments, num_steps)
+        super().__init__(dim, num_segments, tolerance)
         self.field = field
 
     @override

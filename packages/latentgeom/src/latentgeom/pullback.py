@@ -12,20 +12,39 @@ References:
     Arvanitidis, Hauberg & Schölkopf (2021), Geometrically Enriched Latent Spaces.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.func import vjp
 from typing_extensions import override
 
+from latentgeom import constant_curvature as cc
 from latentgeom.geodesics import GeodesicBatch, geodesics
 from latentgeom.immersion import Chart, jacobian
 from latentgeom.metric import Metric
 from latentgeom.numerical import NumericalMetric
 
-__all__ = ["Blend", "Conformal", "EnrichedPullback", "Pullback", "RadialDeviation", "Stacked"]
+__all__ = ["Blend", "Conformal", "EnrichedPullback", "Pullback", "Stacked", "ellipsoid", "torus"]
 
 Map = Callable[[Tensor], Tensor]
+_FINE = 1e-18
+
+
+def _pushed(function: Map, direction: Tensor) -> Map:
+    """Directional derivative by two reverse derivatives.
+
+    Forward ones are slow in torch wherever a constant meets a variable.
+    """
+
+    def derivative(x: Tensor) -> Tensor:
+        pulled = vjp(function, x)
+        value, pull = pulled[0], pulled[1]
+        column: Tensor = vjp(lambda c: pull(c)[0], torch.zeros_like(value))[1](direction)[0]
+        return column
+
+    return derivative
 
 
 class Pullback(NumericalMetric):
@@ -35,11 +54,13 @@ class Pullback(NumericalMetric):
         decoder: Smooth map ``(..., d) -> (..., D)``.
         dim: Dimension ``d``.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
-    def __init__(self, decoder: Map, dim: int, num_segments: int = 32, num_steps: int = 64) -> None:
-        super().__init__(dim, num_segments, num_steps)
+    def __init__(
+        self, decoder: Map, dim: int, num_segments: int = 32, tolerance: float = 1e-9
+    ) -> None:
+        super().__init__(dim, num_segments, tolerance)
         self.chart = Chart(decoder, dim)
 
     @override
@@ -48,8 +69,22 @@ class Pullback(NumericalMetric):
         return columns.mT @ columns
 
     @override
+    def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        r"""By derivatives of the map, :math:`(J^\top J)^{-1} J^\top f''[u, w]`."""
+        first, basis = z.unsqueeze(-2).expand_as(w), torch.eye(self.dim).to(z)
+        try:
+            bend = _pushed(_pushed(self.chart.decoder, u.unsqueeze(-2).expand_as(w)), w)(first)
+        except (NotImplementedError, RuntimeError):  # activations without a third derivative
+            return super().connection(z, u, w)
+        square = basis.expand(*z.shape, self.dim)
+        rows = _pushed(self.chart.decoder, square)(z.unsqueeze(-2).expand_as(square))
+        solved: Tensor = torch.linalg.solve(rows @ rows.mT, rows @ bend.mT)
+        return solved.mT
+
+    @override
     def connect(self, a: Tensor, b: Tensor) -> GeodesicBatch:
-        return geodesics(self.chart, a, b, num_segments=self.num_segments)
+        # Velocities are wanted too: the error of the curve is the root of the energy's.
+        return geodesics(self.chart, a, b, num_segments=self.num_segments, tolerance=_FINE)
 
 
 class EnrichedPullback(NumericalMetric):
@@ -60,13 +95,18 @@ class EnrichedPullback(NumericalMetric):
         ambient: Metric of the observations, of dimension ``D``.
         dim: Dimension ``d``.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     def __init__(
-        self, decoder: Map, ambient: Metric, dim: int, num_segments: int = 32, num_steps: int = 64
+        self,
+        decoder: Map,
+        ambient: Metric,
+        dim: int,
+        num_segments: int = 32,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(dim, num_segments, num_steps)
+        super().__init__(dim, num_segments, tolerance)
         self.chart, self.ambient = Chart(decoder, dim), ambient
 
     @override
@@ -82,13 +122,13 @@ class Conformal(NumericalMetric):
         metric: Metric to scale.
         log_factor: :math:`\phi`, ``(..., d) -> (...,)``.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     def __init__(
-        self, metric: Metric, log_factor: Map, num_segments: int = 32, num_steps: int = 64
+        self, metric: Metric, log_factor: Map, num_segments: int = 32, tolerance: float = 1e-9
     ) -> None:
-        super().__init__(metric.dim, num_segments, num_steps)
+        super().__init__(metric.dim, num_segments, tolerance)
         self.metric, self.log_factor = metric, log_factor
 
     @override
@@ -105,7 +145,7 @@ class Blend(NumericalMetric):
         other: Metric ``G``, for instance a pullback.
         weight: Non-negative :math:`\alpha`.
         num_segments: Segments of boundary-value geodesics.
-        num_steps: Runge-Kutta steps of initial-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
 
     def __init__(
@@ -114,9 +154,9 @@ class Blend(NumericalMetric):
         other: Metric,
         weight: float,
         num_segments: int = 32,
-        num_steps: int = 64,
+        tolerance: float = 1e-9,
     ) -> None:
-        super().__init__(chosen.dim, num_segments, num_steps)
+        super().__init__(chosen.dim, num_segments, tolerance)
         if chosen.dim != other.dim or not weight >= 0:
             raise ValueError(
                 f"blended metrics need one dimension and a weight of at least 0, got"
@@ -145,36 +185,45 @@ class Stacked(nn.Module):
         return torch.cat([part(z) for part in self.maps], -1)
 
 
-class RadialDeviation(nn.Module):
-    r"""Standard deviation that grows away from the codes.
+def ellipsoid(axes: Sequence[float], num_segments: int = 32, tolerance: float = 1e-9) -> Pullback:
+    r"""The ellipsoid :math:`\sum_k (x_k / a_k)^2 = 1` in coordinates of its sphere.
 
-    .. math:: \sigma(z) = \beta(z)^{-1/2}, \qquad
-        \beta(z) = W v(z) + \zeta, \quad v_k(z) = e^{-\lambda_k |z - c_k|^2}, \quad W \ge 0
+    The coordinates are the sphere's tangent coordinates at :math:`(a_1, 0, \dots)`, all but
+    the opposite point; :class:`latentgeom.surfaces.Ellipsoid` has no such point.
 
     Arguments:
-        centres: Centres ``c``, ``(K, d)``.
-        rates: Positive :math:`\lambda`, ``(K,)``.
-        out_features: Number ``D`` of observations.
-        floor: Precision :math:`\zeta` far from all centres.
+        axes: Half axes, all positive, one more than the dimension.
+        num_segments: Segments of boundary-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
     """
+    if len(axes) < 2 or not all(0 < axis < math.inf for axis in axes):
+        raise ValueError(f"axes must be two or more positive numbers, got {list(axes)}")
 
-    centres: Tensor
-    rates: Tensor
+    def embed(z: Tensor) -> Tensor:
+        return cc.tangent_to_ambient(z, 1.0) * torch.tensor(axes).to(z)
 
-    def __init__(
-        self, centres: Tensor, rates: Tensor, out_features: int, floor: float = 1e-3
-    ) -> None:
-        super().__init__()
-        if not floor > 0:
-            raise ValueError(f"floor must be positive, got {floor}")
-        self.register_buffer("centres", centres)
-        self.register_buffer("rates", rates)
-        self.floor = floor
-        self.log_weight = nn.Parameter(torch.zeros(out_features, len(centres)).to(centres))
+    return Pullback(embed, len(axes) - 1, num_segments, tolerance)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """``(..., d)`` to ``(..., D)``."""
-        square = (z.unsqueeze(-2) - self.centres).square().sum(-1)
-        basis = (-self.rates * square).exp()
-        precision = basis @ self.log_weight.exp().mT + self.floor
-        return precision.rsqrt()
+
+def torus(major: float, minor: float, num_segments: int = 32, tolerance: float = 1e-9) -> Pullback:
+    r"""The torus of radii ``major`` and ``minor`` by its two angles, unrolled.
+
+    Coordinates :math:`(\psi, \phi)` go to
+    :math:`((R + r \cos\psi) \cos\phi, (R + r \cos\psi) \sin\phi, r \sin\psi)`; angles a turn
+    apart are different points of the covering plane.
+
+    Arguments:
+        major: Radius ``R`` of the central circle.
+        minor: Radius ``r`` of the tube, below ``R``.
+        num_segments: Segments of boundary-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
+    """
+    if not 0 < minor < major:
+        raise ValueError(f"radii must be 0 < minor < major, got {minor} and {major}")
+
+    def embed(z: Tensor) -> Tensor:
+        psi, phi = z.unbind(-1)
+        rho = major + minor * psi.cos()
+        return torch.stack([rho * phi.cos(), rho * phi.sin(), minor * psi.sin()], -1)
+
+    return Pullback(embed, 2, num_segments, tolerance)
