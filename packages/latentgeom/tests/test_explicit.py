@@ -7,16 +7,18 @@ from latentgeom.explicit import (
     Product,
     Scaled,
     half_plane,
+    hyperbolic,
     poincare_ball,
     poincare_ellipsoid,
+    sphere,
 )
 from latentgeom.spd import PositiveDefinite
 
 SHAPE = torch.tensor([[1.5, 0.3], [0.3, 0.8]], dtype=torch.float64)
 METRICS = {
     "euclidean": lambda: Euclidean(3),
-    "sphere": lambda: ConstantCurvature(3, 0.5),
-    "hyperbolic": lambda: ConstantCurvature(2, -1.3),
+    "sphere": lambda: sphere(3, 2**0.5),
+    "hyperbolic": lambda: hyperbolic(2, -1.3),
     "scaled": lambda: Scaled(ConstantCurvature(2, -1.0), 2.5),
     "product": lambda: Product([ConstantCurvature(2, -1.0), Euclidean(1)]),
     "poincare_ball": lambda: poincare_ball(3, -0.7),
@@ -100,7 +102,16 @@ def test_learnt_curvature_gets_its_gradient(generator):
     assert metric.curvature.grad < 0
 
 
+def test_spaces_have_their_names():
+    assert sphere(3, radius=2.0).curvature == 0.25
+    assert hyperbolic(2, -0.5).curvature == -0.5
+
+
 def test_impossible_metrics_are_refused():
+    with pytest.raises(ValueError, match="radius must be positive"):
+        sphere(2, 0.0)
+    with pytest.raises(ValueError, match="hyperbolic space must be negative, got 1"):
+        hyperbolic(2, 1.0)
     with pytest.raises(ValueError, match="curvature must be finite"):
         ConstantCurvature(2, float("nan"))
     with pytest.raises(ValueError, match="must be negative, got 1"):

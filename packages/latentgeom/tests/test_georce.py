@@ -41,3 +41,13 @@ def test_coinciding_and_impossible_points():
     assert batch.converged.all()
     with pytest.raises(ValueError, match="b must be finite"):
         georce(metric.metric_tensor, a, a * torch.nan)
+
+
+def test_conjugate_ends_and_saddles_are_flagged():
+    metric = ConstantCurvature(2, 1.0)
+    a, b = torch.tensor([[0.5, 0.0]] * 3), torch.tensor([[0.5 - torch.pi, 0.0]] * 3)
+    b[1] = torch.tensor([-1.0, 0.6])
+    b[2] = torch.tensor([0.5 - 1.2 * torch.pi, 0.0])  # the straight ray goes the long way round
+    batch = georce(metric.metric_tensor, a, b)
+    assert batch.converged.tolist()[:2] == [False, True]
+    assert not batch.converged[2] or batch.length[2] < torch.pi

@@ -29,8 +29,10 @@ __all__ = [
     "Product",
     "Scaled",
     "half_plane",
+    "hyperbolic",
     "poincare_ball",
     "poincare_ellipsoid",
+    "sphere",
 ]
 
 _SPHERE_FILL = 0.9  # fraction of the way to the antipode that encoders may reach
@@ -297,6 +299,20 @@ class Diffeomorphism(Metric):
     @override
     def features(self, z: Tensor) -> Tensor:
         return self.metric.features(self.to_inner(z))
+
+
+def sphere(dim: int, radius: float = 1.0) -> ConstantCurvature:
+    """Sphere of a radius, in tangent coordinates at a pole."""
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius must be positive and finite, got {radius}")
+    return ConstantCurvature(dim, 1 / radius**2)
+
+
+def hyperbolic(dim: int, curvature: float = -1.0) -> ConstantCurvature:
+    """Hyperbolic space in tangent coordinates at the origin of the Lorentz model."""
+    if not -math.inf < curvature < 0:
+        raise ValueError(f"curvature of a hyperbolic space must be negative, got {curvature}")
+    return ConstantCurvature(dim, curvature)
 
 
 def poincare_ball(dim: int, curvature: float = -1.0) -> Diffeomorphism:

@@ -12,6 +12,8 @@ whose solution needs one sum and one cumulative sum, no loop over nodes:
     u_i = -\tfrac12 G_i^{-1} (\mu + g_i), \quad g_i = \tfrac12 \nu_i + \sum_{j>i} \nu_j, \quad
     \mu = -\Bigl(\sum_i G_i^{-1}\Bigr)^{-1} \Bigl(2 (b - a) + \sum_i G_i^{-1} g_i\Bigr) .
 
+Converged curves are checked to be minima: the second variation of the energy, block
+tridiagonal in the nodes, has to be positive definite, and no end point conjugate to the other.
 A backtracking line search on the energy makes it global.  The midpoint makes the length
 second order, so that Richardson's extrapolation over :math:`T/2` and :math:`T` applies.
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from latentgeom import curves
+from latentgeom.block_tridiagonal import factorize
 from latentgeom.curvature import Field, derivative
 from latentgeom.geodesics import GeodesicBatch, check_segments
 from latentgeom.metric import check_points
@@ -32,6 +35,7 @@ from latentgeom.metric import check_points
 __all__ = ["georce"]
 
 _HALVINGS = 12
+_CONJUGATE = 0.02  # last pivot, relative to a flat one's, below which end points are conjugate
 
 
 class _Controls(NamedTuple):
@@ -118,6 +122,31 @@ def _nodes(a: Tensor, b: Tensor, steps: Tensor) -> Tensor:
     return torch.cat([a.unsqueeze(1), inner, b.unsqueeze(1)], 1)
 
 
+def _second_variation(metric_tensor: Field, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Blocks of the Hessian of the energy at the inner nodes, diagonal and upper."""
+    d = nodes.shape[-1]
+
+    def energy(ends: Tensor) -> Tensor:
+        step, middle = ends[..., d:] - ends[..., :d], (ends[..., d:] + ends[..., :d]) / 2
+        return torch.einsum("...i,...ij,...j->...", step, metric_tensor(middle), step)
+
+    segments = torch.cat([nodes[:, :-1], nodes[:, 1:]], -1)
+    hessian = derivative(lambda ends: derivative(energy, ends), segments)
+    diagonal = hessian[:, :-1, d:, d:] + hessian[:, 1:, :d, :d]
+    return diagonal, hessian[:, 1:-1, :d, d:]
+
+
+def _is_minimal(metric_tensor: Field, nodes: Tensor) -> Tensor:
+    """Whether the second variation is positive definite and far enough from singular."""
+    diagonal, upper = _second_variation(metric_tensor, nodes)
+    bad = ~torch.isfinite(diagonal).flatten(1).all(-1)
+    identity = torch.eye(nodes.shape[-1], dtype=nodes.dtype, device=nodes.device)
+    factors = factorize(torch.where(bad[:, None, None, None], identity, diagonal), upper)
+    pivot = factors.cholesky[-1].diagonal(dim1=-2, dim2=-1).square()
+    flat = 4 * metric_tensor(nodes[:, -2]).diagonal(dim1=-2, dim2=-1)
+    return factors.positive & ~bad & ((pivot / flat).amin(-1) > _CONJUGATE)
+
+
 @torch.no_grad()
 def georce(
     metric_tensor: Field,
@@ -141,7 +170,7 @@ def georce(
         initial: Curves to start from, ``(B, S + 1, d)``; straight lines if none.
 
     Returns:
-        Curves; lengths are Richardson's, conjugate points aren't looked for.
+        Curves; lengths are Richardson's.
     """
     check_segments(a, b, num_segments)
     for name, points in (("a", a), ("b", b)):
@@ -155,11 +184,12 @@ def georce(
     length = long + (long - short) / 3
     moving = fine.energy != 0
     settled = (fine.decrement <= tolerance) & (coarse.decrement <= tolerance)
-    zero = torch.zeros_like(length)
+    nodes, zero = _nodes(a, b, fine.steps), torch.zeros_like(length)
+    settled = settled & torch.isfinite(length) & _is_minimal(metric_tensor, nodes)
     return GeodesicBatch(
-        _nodes(a, b, fine.steps),
+        nodes,
         torch.where(moving, length, zero),
         torch.where(moving, (long - short).abs() / 3, zero),
-        (settled & torch.isfinite(length)) | ~moving,
+        settled | ~moving,
         coarse.iterations + fine.iterations,
     )
