@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import zarr
 
+from latentgeom import array_verbs
 from latentgeom.__main__ import main
 from latentgeom.arrays import read_points
 from latentgeom.configuration import InputError
+from latentgeom.pullback import torus
 
 POINTS = np.arange(10.0).reshape(5, 2) / 7
 
@@ -61,3 +63,42 @@ def test_verbs_take_points_without_a_model(tmp_path, capsys):
     capsys.readouterr()
     assert main(["distances", "--points", "none.csv", *metric, "--metric.curvature", "-1"]) == 2
     assert capsys.readouterr().err.strip() == "latentgeom: none.csv: no such file"
+
+
+def test_solved_metrics_take_points_too(tmp_path):
+    path = tmp_path / "points.csv"
+    np.savetxt(path, 0.5 * np.random.default_rng(0).normal(size=(5, 2)), delimiter=",")
+    metric = [
+        "--metric",
+        "latentgeom.pullback.torus",
+        "--metric.major",
+        "2",
+        "--metric.minor",
+        "0.7",
+    ]
+    out = ["--output", str(tmp_path / "out")]
+    for verb in ("geodesics", "distances"):
+        assert main([verb, "--points", str(path), *metric, *out]) == 0
+    lengths = zarr.open_group(tmp_path / "out" / "geodesics.zarr", mode="r")
+    assert np.asarray(lengths["converged"]).all()
+    assert (np.asarray(lengths["error_estimate"]) > 0).all()
+
+
+def test_an_unfinished_matrix_of_another_metric_is_not_gone_on_with(tmp_path, monkeypatch):
+    z = np.random.default_rng(0).normal(size=(6, 2)) / 2
+    np.savez(tmp_path / "points.npz", z)
+    ends = []
+    solve = array_verbs.connected
+
+    def counting(metric, a, b, num_segments):
+        ends.append(len(a))
+        if len(ends) == 2:
+            raise KeyboardInterrupt
+        return solve(metric, a, b, num_segments)
+
+    monkeypatch.setattr(array_verbs, "connected", counting)
+    options = {"points": str(tmp_path / "points.npz"), "chunk": 10, "output": str(tmp_path)}
+    with pytest.raises(KeyboardInterrupt):
+        array_verbs.array_distances(torus(2.0, 0.7), **options)
+    array_verbs.array_distances(torus(2.0, 0.6), **options)
+    assert ends == [10, 5, 10, 5]

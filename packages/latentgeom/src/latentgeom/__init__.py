@@ -26,9 +26,13 @@ _MODULES = {
     "curvature",
     "curves",
     "data_metrics",
+    "deviation",
+    "ensembles",
     "evaluation",
     "explicit",
+    "exponential",
     "geodesics",
+    "georce",
     "immersion",
     "losses",
     "means",
@@ -39,6 +43,7 @@ _MODULES = {
     "spd",
     "starts",
     "surfaces",
+    "transport",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

@@ -1,19 +1,31 @@
-"""Verbs that need no trained model: a metric in closed form, and points from a file."""
+"""Verbs that need no trained model: any metric, and points from a file."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentgeom.arrays import read_points
-from latentgeom.distances import distance_matrix
+from latentgeom.distances import chunked, distance_matrix
 from latentgeom.evaluation import random_pairs
 from latentgeom.geodesics import GeodesicBatch
 from latentgeom.metric import Metric
+from latentgeom.numerical import NumericalMetric
 from latentgeom.randomness import keyed_generator
 from latentgeom.storage import geodesics_dataset, write_zarr
 
-__all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form"]
+__all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form", "connected"]
+
+_AT_ONCE = 10_000  # pairs between two moves of the progress bar
+_TOLD = 64  # points at which a metric is told from another
+
+
+def connected(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> GeodesicBatch:
+    """Geodesics by a metric's solver, or in closed form as a solver would report them."""
+    if isinstance(metric, NumericalMetric):
+        return metric.connect(a, b)
+    return closed_form(metric, a, b, num_segments)
 
 
 def closed_form(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> GeodesicBatch:
@@ -45,17 +57,18 @@ def array_geodesics(
         metric: The metric.
         points: File of points: npz, zarr or csv.
         num_pairs: Random pairs of points to connect.
-        num_segments: Segments of the geodesics.
+        num_segments: Segments of geodesics in closed form; a solver takes its metric's own.
         seed: Seed of the pairs.
         output: Folder of the results.
     """
     z, pairs = _chosen(metric, points, num_pairs, seed)
-    batch = closed_form(metric, z[pairs[:, 0]], z[pairs[:, 1]], num_segments)
+    a, b = z[pairs[:, 0]], z[pairs[:, 1]]
+    batch = chunked(lambda *ends: connected(metric, *ends, num_segments), a, b, _AT_ONCE)
     write_zarr(geodesics_dataset(batch, pairs), Path(output) / "geodesics.zarr")
 
 
 def array_distances(
-    metric: Metric, points: str, chunk: int = 100_000, output: str = "out/latentgeom"
+    metric: Metric, points: str, chunk: int = 10_000, output: str = "out/latentgeom"
 ) -> None:
     """Distances between all points; ``distances.zarr``; a stopped run goes on.
 
@@ -66,10 +79,13 @@ def array_distances(
         output: Folder of the results.
     """
     z = read_points(points, metric.dim)
-    weights = [(name, value.tolist()) for name, value in metric.state_dict().items()]
+    # What the metric is at the points themselves: its description need not tell all.
+    tensors = metric.metric_tensor(z[:_TOLD]).detach()
+    told = hashlib.sha256(tensors.numpy().tobytes()).hexdigest()
+    segments = getattr(metric, "num_segments", None)
     distance_matrix(
-        lambda a, b: closed_form(metric, a, b, 1),
-        z, Path(output) / "distances.zarr", chunk=chunk, settings=f"{metric!r} {weights}",
+        lambda a, b: connected(metric, a, b, 1),
+        z, Path(output) / "distances.zarr", chunk=chunk, settings=f"{metric!r} {told} {segments}",
     )  # fmt: skip
 
 
@@ -94,5 +110,5 @@ def array_plot(
     from latentgeom.plots import draw_metric_plane, save
 
     z, pairs = _chosen(metric, points, num_pairs, seed)
-    batch = closed_form(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)
+    batch = connected(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)
     save(draw_metric_plane(metric, z, batch, Path(points).name), Path(output) / name)

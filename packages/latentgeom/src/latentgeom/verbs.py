@@ -219,6 +219,7 @@ class GeometryTrainer(lightning.Trainer):
         num_pairs: int = 12,
         num_segments: int = 32,
         seed: int = 0,
+        codes: str | None = None,
         output: str = "out/latentgeom",
         name: str = "latent.png",
     ) -> None:
@@ -231,12 +232,13 @@ class GeometryTrainer(lightning.Trainer):
             num_pairs: Geodesics to draw.
             num_segments: Segments of the geodesics.
             seed: Seed of the pairs.
+            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
             output: Folder of the results.
             name: File name of the picture.
         """
         from latentgeom.plots import LatentPlane, draw_latent_plane, poincare_disc, save
 
-        latent = _latent(model, datamodule, ckpt_path)
+        latent = _latent(model, datamodule, ckpt_path, codes)
         batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
         scale = float(latent.model.log_scale.exp())
         plane = LatentPlane(
