@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentgeom.curves import smooth_length
 from latentgeom.geodesics import geodesics
@@ -44,22 +44,21 @@ def _ends(low: list[float], high: list[float], count: int, seed: int) -> tuple[T
     return a, b
 
 
-def network(sizes: list[int], seed: int = 0) -> Decoder:
+def network(sizes: list[int], seed: int = 0) -> nn.Sequential:
     """A tanh network with random weights that bend its image well."""
     rng = np.random.default_rng(seed)
-    layers = []
+    layers: list[nn.Module] = []
     for layer, (n, m) in enumerate(pairwise(sizes)):
-        gain = 1.0 if layer == 0 else 1.2 if layer < len(sizes) - 2 else 1.0
+        last = layer == len(sizes) - 2
+        gain = 1.0 if layer == 0 or last else 1.2
+        linear = nn.Linear(n, m, bias=not last, dtype=torch.float64)
         weight = rng.normal(size=(m, n)) * gain / (1.0 if layer == 0 else math.sqrt(n))
-        bias = rng.normal(size=m) * (0.5 if layer == 0 else 0.1)
-        layers.append((torch.tensor(weight.T.copy()), torch.tensor(bias)))
-
-    def decoder(z: Tensor) -> Tensor:
-        for weight, bias in layers[:-1]:
-            z = torch.tanh(z @ weight.to(z) + bias.to(z))
-        return z @ layers[-1][0].to(z)
-
-    return decoder
+        bias = torch.tensor(rng.normal(size=m) * (0.5 if layer == 0 else 0.1))
+        linear.weight.data = torch.tensor(weight)
+        if not last:
+            linear.bias.data = bias
+        layers += [linear, nn.Tanh()]
+    return nn.Sequential(*layers[:-1]).requires_grad_(False)
 
 
 def mlp(count: int, seed: int = 1) -> Problem:
