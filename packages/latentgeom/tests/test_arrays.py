@@ -48,6 +48,16 @@ def test_unusable_files_get_one_line(tmp_path):
         read_points(str(tmp_path / "wide.npz"), 2)
 
 
+def test_points_outside_of_the_ball_get_one_line(tmp_path, capsys):
+    path = tmp_path / "points.npz"
+    np.savez(path, np.array([[0.1, 0.2], [0.9, 0.8]]))
+    ball = ["--metric", "latentgeom.explicit.poincare_ball", "--metric.dim", "2"]
+    assert main(["distances", "--points", str(path), *ball, "--output", str(tmp_path)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "must lie inside the chart, got 1 outside" in line
+    assert "\n" not in line
+
+
 def test_verbs_take_points_without_a_model(tmp_path, capsys):
     path = tmp_path / "points.npz"
     np.savez(path, np.random.default_rng(0).normal(size=(12, 2)))

@@ -122,6 +122,8 @@ def test_float32_hyperbolic_distance_is_accurate(generator, radius, separation):
     leaf = u.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(cc.dist(leaf, v, -1.0).sum(), leaf)
     assert torch.isfinite(gradient).all()
+    (at_same,) = torch.autograd.grad(cc.dist(leaf, u, -1.0).sum(), leaf)
+    assert torch.equal(at_same, torch.zeros_like(u))
 
 
 @pytest.mark.parametrize("k", [1.0, 0.0, -1.0])

@@ -107,6 +107,22 @@ def test_spaces_have_their_names():
     assert hyperbolic(2, -0.5).curvature == -0.5
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_points_of_the_chart_pass_the_check(generator, name):
+    metric = METRICS[name]()
+    z = metric.projx(torch.randn(50, metric.dim, generator=generator))
+    assert torch.equal(metric.check(z), z)
+
+
+def test_points_outside_of_a_chart_are_refused():
+    with pytest.raises(ValueError, match="must lie inside the chart, got 1 outside, the first at"):
+        poincare_ball(2).check(torch.tensor([[0.1, 0.2], [0.9, 0.8]]))
+    with pytest.raises(ValueError, match="must lie inside the chart, got 1 outside"):
+        half_plane().check(torch.tensor([[0.1, 0.2], [0.9, -0.8]]))
+    with pytest.raises(ValueError, match="must have 2 coordinates"):
+        half_plane().check(torch.zeros(3))
+
+
 def test_impossible_metrics_are_refused():
     with pytest.raises(ValueError, match="radius must be positive"):
         sphere(2, 0.0)

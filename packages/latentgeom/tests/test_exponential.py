@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from latentgeom import constant_curvature as cc
 from latentgeom.curvature import levi_civita
 from latentgeom.explicit import ConstantCurvature
 from latentgeom.exponential import jacobi, refine_velocity, shoot
@@ -49,6 +50,28 @@ def test_transport_keeps_inner_products(metric, generator):
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
     exact = metric.transp(a, b, vectors[:, 0])
     torch.testing.assert_close(flow.carried[:, 0], exact, rtol=1e-9, atol=1e-9)
+
+
+def test_integrated_holonomy_of_a_spherical_triangle_is_its_area(generator):
+    sphere = ConstantCurvature(2, 1.0)
+    corners = torch.randn(3, 10, 2, generator=generator) * 0.6
+    w = torch.randn(10, 2, generator=generator)
+    connection = levi_civita(sphere.metric_tensor)
+    moved = w.unsqueeze(1)
+    for a, b in ((0, 1), (1, 2), (2, 0)):
+        velocity = sphere.logmap(corners[a], corners[b])
+        moved = shoot(connection, corners[a], velocity, moved, tolerance=1e-11).carried
+    x, y, z = (cc.tangent_to_ambient(p, 1.0) for p in corners)
+    volume = torch.linalg.det(torch.stack([x, y, z], -1)).abs()
+    area = 2 * torch.atan2(volume, 1 + (x * y).sum(-1) + (y * z).sum(-1) + (z * x).sum(-1))
+    cosine = sphere.inner(corners[0], w, moved[:, 0]) / sphere.inner(corners[0], w, w)
+    turned = torch.linalg.det(sphere.metric_tensor(corners[0])).sqrt() * (
+        w[:, 0] * moved[:, 0, 1] - w[:, 1] * moved[:, 0, 0]
+    )
+    sine = turned.abs() / sphere.inner(corners[0], w, w)
+    angle = torch.atan2(sine, cosine)
+    area = torch.minimum(area, 2 * torch.pi - area)
+    torch.testing.assert_close(angle, area, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("k", [1.0, -1.0])

@@ -1,8 +1,12 @@
+import math
+
 import torch
+from geographiclib.geodesic import Geodesic
 
 from latentgeom.geodesics import geodesics
 from latentgeom.immersion import Chart
 from latentgeom.starts import bent_curves, graph_curves, spread
+from latentgeom.surfaces import Ellipsoid
 
 
 def hill(z):
@@ -44,3 +48,20 @@ def test_parts_without_a_path_get_lines():
     paths = graph_curves(Chart(lambda z: z, 2), codes, torch.tensor([[0, 3]]), num_neighbors=1)
     expected = torch.linspace(0, 9.1, 33)
     torch.testing.assert_close(paths[0, :, 0], expected)
+
+
+def test_beyond_the_cut_locus_the_shorter_way_is_found(generator):
+    flattening = 0.2
+    # The equator is shortest up to 144 degrees.
+    earth = Ellipsoid(torch.tensor([1.0, 1.0, 1 - flattening], dtype=torch.float64))
+    angle = torch.tensor([2.0, 2.9], dtype=torch.float64)
+    a = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand(2, 3)
+    b = torch.stack([angle.cos(), angle.sin(), 0 * angle], -1)
+    exact = [Geodesic(1.0, flattening).Inverse(0, 0, 0, math.degrees(x))["s12"] for x in angle]
+    exact = torch.tensor(exact, dtype=torch.float64)
+    alone = geodesics(earth, a, b)
+    assert alone.converged.tolist() == [True, False]  # along the equator: no minimum
+    best, width = spread(earth, a, b, num_starts=6, generator=generator)
+    assert best.converged.all()
+    torch.testing.assert_close(best.length, exact, rtol=1e-8, atol=0)
+    assert width[0] < 1e-8

@@ -29,11 +29,22 @@ def far_pairs(generator, count):
 
 def test_sphere_distances_are_exact_through_the_poles(generator):
     a, b = far_pairs(generator, 200)
-    batch = geodesics(Ellipsoid(torch.ones(3)), a, b, num_segments=32)
-    error = (batch.length - sphere_dist(a, b)).abs() / sphere_dist(a, b)
+    _close_enough(Ellipsoid(torch.ones(3)), a, b, sphere_dist(a, b))
+
+
+def _close_enough(surface, a, b, exact, oracle=0.0):
+    """Errors within the bounds of both precisions, and estimated up to the oracle's own."""
+    batch = geodesics(surface, a, b, num_segments=32)
+    error = (batch.length - exact).abs() / exact
     assert batch.converged.all()
     assert error.median() < 1e-8
     assert error.max() < 1e-6
+    slack = batch.error_estimate + oracle * exact
+    assert ((batch.length - exact).abs() <= slack).double().mean() > 0.99
+    single = geodesics(surface, a.float(), b.float(), tolerance=1e-6)
+    error = (single.length - exact).abs() / exact
+    assert single.converged.all()
+    assert error.max() < 1e-4
 
 
 @pytest.mark.parametrize("flattening", [FLATTENING, 0.2])
@@ -49,14 +60,8 @@ def test_ellipsoid_distances_are_those_of_geographiclib(generator, flattening):
 
     ends = zip(*latitude_longitude(x), *latitude_longitude(y), strict=True)
     exact = torch.tensor([earth.Inverse(*end)["s12"] for end in ends])
-    batch = geodesics(Ellipsoid(axes), x, y, num_segments=32)
-    error = (batch.length - exact).abs() / exact
-    assert batch.converged.all()
-    assert error.median() < 1e-8
-    assert error.max() < 1e-6
-    single = geodesics(Ellipsoid(axes), x.float(), y.float(), tolerance=1e-6)
-    error = (single.length - exact).abs() / exact
-    assert error.max() < 1e-4
+    # The series of geographiclib is for small flattening.
+    _close_enough(Ellipsoid(axes), x, y, exact, oracle=0.0 if flattening < 0.01 else 1e-7)
 
 
 def clairaut(torus, psi_0, psi_1, momentum):
@@ -85,11 +90,7 @@ def test_torus_distances_obey_clairaut(generator):
     values = zip(psi_0.tolist(), psi_1.tolist(), momentum.tolist(), strict=True)
     exact = torch.tensor([clairaut(torus, *value) for value in values])
     a, b = on_torus(torus, psi_0, torch.zeros(100)), on_torus(torus, psi_1, exact[:, 0])
-    batch = geodesics(torus, a, b, num_segments=32)
-    error = (batch.length - exact[:, 1]).abs() / exact[:, 1]
-    assert batch.converged.all()
-    assert error.median() < 1e-8
-    assert error.max() < 1e-6
+    _close_enough(torus, a, b, exact[:, 1])
 
 
 def test_retraction_is_the_identity_to_first_order(generator):

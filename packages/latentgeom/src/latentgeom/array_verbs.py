@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.arrays import read_points
+from latentgeom.configuration import InputError
 from latentgeom.distances import chunked, distance_matrix
 from latentgeom.evaluation import random_pairs
 from latentgeom.geodesics import GeodesicBatch
@@ -38,8 +39,15 @@ def closed_form(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> Geod
     )
 
 
+def _read(metric: Metric, points: str) -> Tensor:
+    try:
+        return metric.check(read_points(points, metric.dim))
+    except ValueError as error:
+        raise InputError(f"{points}: {error}") from None
+
+
 def _chosen(metric: Metric, points: str, num_pairs: int, seed: int) -> tuple[Tensor, Tensor]:
-    z = read_points(points, metric.dim)
+    z = _read(metric, points)
     return z, random_pairs(len(z), num_pairs, generator=keyed_generator(seed, 1))
 
 
@@ -63,7 +71,11 @@ def array_geodesics(
     """
     z, pairs = _chosen(metric, points, num_pairs, seed)
     a, b = z[pairs[:, 0]], z[pairs[:, 1]]
-    batch = chunked(lambda *ends: connected(metric, *ends, num_segments), a, b, _AT_ONCE)
+
+    def solve(first: Tensor, second: Tensor) -> GeodesicBatch:
+        return connected(metric, first, second, num_segments)
+
+    batch = chunked(solve, a, b, _AT_ONCE)
     write_zarr(geodesics_dataset(batch, pairs), Path(output) / "geodesics.zarr")
 
 
@@ -78,7 +90,7 @@ def array_distances(
         chunk: Pairs at a time.
         output: Folder of the results.
     """
-    z = read_points(points, metric.dim)
+    z = _read(metric, points)
     # What the metric is at the points themselves: its description need not tell all.
     tensors = metric.metric_tensor(z[:_TOLD]).detach()
     told = hashlib.sha256(tensors.numpy().tobytes()).hexdigest()

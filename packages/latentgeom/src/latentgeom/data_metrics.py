@@ -169,7 +169,7 @@ def _groups(data: Tensor, labels: Tensor, floor: float) -> tuple[Tensor, Tensor,
             f"labels must be one a point, got {(*labels.shape,)} for {len(data)} points"
         )
     _positive(floor=floor)
-    parts = [data[labels == label] for label in labels.unique()]
+    parts = [data[labels == label] for label in torch.unique(labels)]
     means = torch.stack([part.mean(0) for part in parts])
     spread = torch.stack([torch.cov(part.mT, correction=0) for part in parts])
     identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)

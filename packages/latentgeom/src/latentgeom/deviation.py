@@ -125,8 +125,8 @@ def fit_deviation(
     def closure() -> float:
         optimizer.zero_grad()
         value = loss()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return float(value.detach())
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return float(loss().detach())

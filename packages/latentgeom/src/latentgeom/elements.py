@@ -48,7 +48,9 @@ class Grid(NamedTuple):
 
     def to(self, like: Tensor) -> "Grid":
         """The same in the precision and on the device of another tensor."""
-        return Grid(*(x.to(like) for x in self[:3]), self.degree, self.free)
+        return self._replace(
+            times=self.times.to(like), root=self.root.to(like), tail=self.tail.to(like)
+        )
 
     def anchored(self, free: int) -> "Grid":
         """The same chords, with all features from ``free`` on attached to zero."""
@@ -129,8 +131,8 @@ def lobatto(num_segments: int, degree: int) -> Grid:
 
 
 def _grid(times: np.ndarray, root: np.ndarray, tail: np.ndarray) -> Grid:
-    tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (times, root, tail))
-    return Grid(*tensors, root.shape[1] - 1)
+    first, second, third = (torch.from_numpy(np.ascontiguousarray(x)) for x in (times, root, tail))
+    return Grid(first, second, third, root.shape[1] - 1)
 
 
 def interpolation(grid: Grid, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,9 @@ class Ensemble(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """``(..., d)`` to ``(..., L D)``: the map whose pullback is the expected metric."""
-        return torch.cat([member(z) for member in self.members], -1) / len(self.members) ** 0.5
+        values = [member(z) for member in self.members]
+        stacked: Tensor = torch.cat(values, -1) / float(len(values)) ** 0.5
+        return stacked
 
     def mean_and_deviations(self, z: Tensor) -> Tensor:
         """Mean, then all deviations over the root of their number, ``(..., (1 + L) D)``."""

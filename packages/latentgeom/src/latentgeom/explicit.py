@@ -35,6 +35,7 @@ __all__ = [
     "sphere",
 ]
 
+_OUTSIDE = 1e-4  # relative miss of the way there and back that only points outside have
 _SPHERE_FILL = 0.9  # fraction of the way to the antipode that encoders may reach
 
 
@@ -257,6 +258,20 @@ class Diffeomorphism(Metric):
         super().__init__()
         self.metric, self.dim = metric, metric.dim
         self.to_inner, self.from_inner = to_inner, from_inner
+
+    @override
+    def check(self, z: Tensor, name: str = "points") -> Tensor:
+        inside = torch.isfinite(self.to_inner(super().check(z, name))).all(-1)
+        # The inverse tells apart what a formula maps although it lies outside.
+        back = self.from_inner(torch.where(inside.unsqueeze(-1), self.to_inner(z), 0.0))
+        size = 1 + torch.linalg.vector_norm(z, dim=-1)
+        inside = inside & (torch.linalg.vector_norm(back - z, dim=-1) <= _OUTSIDE * size)
+        if not bool(inside.all()):
+            raise ValueError(
+                f"{name} must lie inside the chart, got {int((~inside).sum())} outside, the first"
+                f" at {z[~inside][0].tolist()}"
+            )
+        return z
 
     def _push(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         pushed = torch.func.jvp(self.to_inner, (z,), (v.expand_as(z),))

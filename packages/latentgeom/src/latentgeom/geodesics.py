@@ -151,7 +151,7 @@ def geodesics(
     settings = _Settings(num_segments, polish, tolerance, max_iterations)
     count = pairs_at_once(immersion, a, num_segments, memory_gb)
     batch = _resting(a, num_segments)
-    for rows in (a != b).any(-1).nonzero().squeeze(-1).split(count):
+    for rows in (a != b).any(-1).nonzero().squeeze(-1).split(count):  # type: ignore[no-untyped-call]
         first = None if initial is None else initial[rows]
         part = _solve(immersion, a[rows], b[rows], first, settings)
         batch = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in zip(batch, part, strict=True)))
@@ -221,7 +221,7 @@ def _truncation(level: _Level) -> Tensor:
 def _unfinished(level: _Level) -> Tensor:
     """Error of the length by the steps not taken, and by rounding of the images."""
     outcome, length = level.outcome, level.length
-    size = torch.linalg.vector_norm(outcome.image, dim=-1).amax(-1)
+    size: Tensor = torch.linalg.vector_norm(outcome.image, dim=-1).amax(-1)
     unit = torch.finfo(length.dtype).eps * _ROUNDING * outcome.image.shape[1]
     return length * outcome.decrement / 4 + unit * (size + length)
 

@@ -81,7 +81,8 @@ def _quadratic(
 
     def product(v: Tensor) -> Tensor:
         (column,) = torch.autograd.grad(slope, point, v, retain_graph=True)
-        return column + damping[:, None, None] * scale * (stiffness @ v)
+        damped: Tensor = column + damping[:, None, None] * scale * (stiffness @ v)
+        return damped
 
     return _Quadratic(slope.detach(), product, lambda r: inverse @ r / scale)
 
@@ -146,4 +147,5 @@ def smallest_ritz_value(immersion: Immersion, grid: Grid, inner: Tensor, image: 
     tridiagonal = torch.diag_embed(torch.stack(diagonal, -1))
     side = torch.diag_embed(torch.stack(off[1:], -1), 1)
     values = torch.linalg.eigvalsh(tridiagonal + side + side.mT)
-    return values[:, 0] / values.mean(-1)
+    smallest: Tensor = values[:, 0] / values.mean(-1)
+    return smallest

@@ -68,6 +68,14 @@ class Metric(nn.Module, ABC):
     def features(self, z: Tensor) -> Tensor:
         """What a decoder network reads: a smooth injective function of the point, ``(..., n)``."""
 
+    def check(self, z: Tensor, name: str = "points") -> Tensor:
+        """Refuse points of a wrong width, non-finite, or outside of the chart.
+
+        Raises:
+            ValueError: With what was expected and what was got.
+        """
+        return check_points(z, self.dim, name)
+
     def inner(self, z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """Inner product of ``u`` and ``v`` at ``z``, ``(...,)``."""
         return torch.einsum("...i,...ij,...j->...", u, self.metric_tensor(z), v)

@@ -69,9 +69,8 @@ class NumericalMetric(Metric):
 
     @override
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        return shoot(
-            self.connection, *torch.broadcast_tensors(z, v), tolerance=self.tolerance
-        ).position
+        z, v = torch.broadcast_tensors(z, v)  # type: ignore[no-untyped-call]
+        return shoot(self.connection, z, v, tolerance=self.tolerance).position
 
     @override
     def logmap(self, a: Tensor, b: Tensor) -> Tensor:

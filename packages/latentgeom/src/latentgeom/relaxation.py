@@ -59,9 +59,9 @@ class Outcome(NamedTuple):
 
 
 class _Active(NamedTuple):
-    """Curves that still move; ``index`` says which they are."""
+    """Curves that still move; ``rows`` says which they are."""
 
-    index: Tensor
+    rows: Tensor
     inner: Tensor
     image: Tensor
     columns: Tensor
@@ -136,7 +136,8 @@ def _last_pivot(factors: Factorization, mass: Tensor, d: int) -> Tensor:
     """
     pivots = torch.stack(factors.cholesky, 1).diagonal(dim1=-2, dim2=-1).square().flatten(1)
     masses = mass.diagonal(dim1=-2, dim2=-1).flatten(1)
-    return (pivots / masses)[:, -2 * d : -d].amin(-1)
+    last: Tensor = (pivots / masses)[:, -2 * d : -d].amin(-1)
+    return last
 
 
 def _step(immersion: Immersion, grid: Grid, part: _Active) -> matrix_free.Step:
@@ -147,7 +148,7 @@ def _step(immersion: Immersion, grid: Grid, part: _Active) -> matrix_free.Step:
 
 def _unit(part: _Active) -> Tensor:
     """What the images' rounding makes of a length."""
-    size = torch.linalg.vector_norm(part.image, dim=-1).amax(-1)
+    size: Tensor = torch.linalg.vector_norm(part.image, dim=-1).amax(-1)
     return 4 * torch.finfo(size.dtype).eps * part.image.shape[1] * size
 
 
@@ -186,7 +187,7 @@ def _advance(immersion: Immersion, grid: Grid, part: _Active, step: matrix_free.
     energy = grid.energy(image)
     accepted = torch.isfinite(step.decrement) & (energy <= part.energy + _slack(part))
     damping = part.damping * _SHRINK
-    taken = _Active(part.index, inner, image, columns, part.bend, energy, damping)
+    taken = _Active(part.rows, inner, image, columns, part.bend, energy, damping)
     if bool(accepted.all()):
         return taken
     refused = part._replace(damping=(part.damping * _GROW).clamp(min=_FIRST))
@@ -207,7 +208,7 @@ def _last_step(
         torch.where(better, energy, part.energy),
         step.decrement,
         step.pivot,
-        torch.full_like(part.index, count),
+        torch.full_like(part.rows, count),
     )
 
 
@@ -249,7 +250,7 @@ def relax(
     """
     outcome, part = _beginning(immersion, grid, nodes)
     for count in range(1, max_iterations + 1):
-        if part.index.numel() == 0:
+        if part.rows.numel() == 0:
             break
         if newton and count % _RENEW == 1 and immersion.dim <= MAX_FORMED:
             part = part._replace(bend=hessian(immersion, part.inner, grid.force(part.image)))
@@ -257,15 +258,15 @@ def relax(
         done = (step.decrement <= tolerance) & (part.damping <= _LARGEST)
         if bool(done.any()):
             last = _last_step(immersion, grid, part.take(done), step.take(done), count)
-            outcome = _stored(outcome, part.index[done], last)
+            outcome = _stored(outcome, part.rows[done], last)
             part, step = part.take(~done), step.take(~done)
-        if part.index.numel():
+        if part.rows.numel():
             part = _advance(immersion, grid, part, step)
-    if part.index.numel():
+    if part.rows.numel():
         unknown = torch.full_like(part.energy, torch.inf)
-        count_ = torch.full_like(part.index, max_iterations)
+        count_ = torch.full_like(part.rows, max_iterations)
         rest = Outcome(part.inner, part.image, part.energy, unknown, unknown, count_)
-        outcome = _stored(outcome, part.index, rest)
+        outcome = _stored(outcome, part.rows, rest)
     return outcome
 
 
