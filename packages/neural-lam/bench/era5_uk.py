@@ -120,7 +120,7 @@ if __name__ == "__main__":
             parts.append(json.loads(record.read_text(encoding="utf-8")))
             result = {
                 "command": "python bench/era5_uk.py --data FILE --work FOLDER",
-                "setting": "configs/era5-uk-direct.yaml, one thread; 95 % intervals, blocks of 2 days",
+                "setting": "configs/era5-uk-direct.yaml, one thread; blocks of 2 days",
                 "best_simple_rmse": {"true boundary": BEST[False], "held boundary": BEST[True]},
                 "largest_ratio_over_seeds": summary(parts),
                 "runs": parts,

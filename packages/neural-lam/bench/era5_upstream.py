@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,12 @@ from neural_lam.datastore.mdp import MDPDatastore
 from neural_lam.metrics import wmse
 from neural_lam.models.forecasters.autoregressive import ARForecaster
 from neural_lam.models.step_predictors.graph.graph_lam import GraphLAM
-from neural_lam.weather_dataset import WeatherDataset
 
 LEADS = (1, 3, 6, 12, 24)
 FIRST_TEST = 595
 
 
-def tensors(store):
+def tensors(store: Any) -> tuple[torch.Tensor, ...]:
     """All states and forcing windows, standardised, and the mean and spread of the states."""
     parts, forcings = [], []
     for split in ("train", "val", "test"):
@@ -38,24 +38,33 @@ def tensors(store):
     forcing = (forcing - torch.tensor(force.forcing_mean.values)) / torch.tensor(
         force.forcing_std.values
     )
-    return (state - mean) / std, forcing, std, torch.tensor(found.state_diff_std_standardized.values)
+    return (
+        (state - mean) / std,
+        forcing,
+        std,
+        torch.tensor(found.state_diff_std_standardized.values),
+    )
 
 
-def window(forcing, first, count):
+def window(forcing: torch.Tensor, first: int, count: int) -> torch.Tensor:
     """Forcing before, at and after each lead time, feature by feature as that project has it."""
     index = torch.arange(first, first + count)[:, None] + torch.tensor([-1, 0, 1])
     picked = forcing[index.clamp(max=len(forcing) - 1)]
     return picked.permute(0, 2, 3, 1).flatten(2)
 
 
-def batch(state, forcing, starts, steps):
+def batch(
+    state: torch.Tensor, forcing: torch.Tensor, starts: list[int], steps: int
+) -> tuple[torch.Tensor, ...]:
     """Initial states, forcing and targets of analysis times."""
     initial = torch.stack([state[s - 1 : s + 1] for s in starts])
     target = torch.stack([state[s + 1 : s + 1 + steps] for s in starts])
     return initial, torch.stack([window(forcing, s + 1, steps) for s in starts]), target
 
 
-def score(forecaster, state, forcing, std):
+def score(
+    forecaster: Any, state: torch.Tensor, forcing: torch.Tensor, std: torch.Tensor
+) -> dict[str, float]:
     """RMSE in K by lead time."""
     inside = forecaster.interior_mask[0, :, 0] > 0
     square = 0
@@ -68,7 +77,7 @@ def score(forecaster, state, forcing, std):
     return {str(lead): round(float(rmse[lead - 1]), 4) for lead in LEADS}
 
 
-def train(store, options, seed):
+def train(store: Any, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train and score; one record at the updates, one at the CPU time."""
     torch.manual_seed(seed)
     state, forcing, std, spread = tensors(store)

@@ -1,3 +1,4 @@
+import tracemalloc
 from datetime import datetime
 
 import numpy as np
@@ -7,7 +8,7 @@ import xarray as xr
 
 from neural_lam.construction import Grid, Rectangular
 from neural_lam.data.domain import area_weights, frame_interior, make_domain
-from neural_lam.data.fields import FieldStore
+from neural_lam.data.fields import ChunkReader, FieldStore
 from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import combine, moments, state_statistics, write_statistics
@@ -42,12 +43,53 @@ def test_netcdf_reads_like_zarr(tmp_path, wave_store, waves):
     assert torch.equal(a.states(0, 60), b.states(0, 60))
 
 
-def test_a_store_larger_than_memory_is_read_piece_by_piece(wave_store, monkeypatch):
+def test_a_store_larger_than_memory_is_read_piece_by_piece(wave_store):
     kept = FieldStore(wave_store, ["height"])
-    monkeypatch.setattr("neural_lam.data.fields._MEMORY_LIMIT", 0)
-    piecewise = FieldStore(wave_store, ["height"])
+    piecewise = FieldStore(wave_store, ["height"], memory_limit=0)
     assert piecewise._kept is None
-    assert torch.equal(piecewise.states(10, 13), kept.states(10, 13))
+    for start, stop in ((10, 13), (0, 60), (59, 60), (0, 1), (31, 33)):
+        assert torch.equal(piecewise.states(start, stop), kept.states(start, stop))
+
+
+def test_chunks_are_read_once_and_ahead_and_few_are_kept():
+    read = []
+
+    def items(first, last):
+        read.append(first)
+        return torch.arange(first, last)
+
+    reader = ChunkReader(items, 95, 10)
+    for start in range(90):
+        assert torch.equal(reader.read(start, start + 5), torch.arange(start, start + 5))
+    reader._pool.shutdown()
+    assert read == list(range(0, 95, 10))
+    assert len(reader._chunks) <= 3
+
+
+def test_memory_does_not_grow_with_the_length_of_the_data(tmp_path):
+    peaks = []
+    for days in (4, 64):
+        path = str(tmp_path / f"{days}.zarr")
+        times = np.datetime64("2020-01-01", "ns") + np.arange(24 * days) * np.timedelta64(1, "h")
+        values = np.random.default_rng(0).standard_normal((24 * days, 40, 50)).astype(np.float32)
+        field = (("time", "latitude", "longitude"), values, {"units": "m"})
+        data = xr.Dataset(
+            {"height": field},
+            {"time": times, "latitude": np.arange(40.0), "longitude": np.arange(50.0)},
+        )
+        data["height"].encoding["chunks"] = (8, 40, 50)
+        data.to_zarr(path, consolidated=False)
+        del data, values, field
+        store = FieldStore(path, ["height"], memory_limit=0)
+        windows = Windows(store, 0, 24 * days, 4)
+        tracemalloc.start()
+        for index in torch.arange(len(windows)).split(4):
+            windows[index]
+        state_statistics(store, 0, 24 * days)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 16 times the data: 12 MiB of states alone, were they kept.
+    assert peaks[1] < 1.3 * peaks[0] + 2**19
 
 
 BROKEN = {
@@ -63,7 +105,10 @@ BROKEN = {
         "height_250 has a missing or infinite value at 2020-01-02T06",
     ),
     "another dimension": (lambda d: d.expand_dims("member"), "must have the dimensions"),
-    "no longitude": (lambda d: d.rename(longitude="x"), "no coordinate 'longitude'"),
+    "no longitude": (
+        lambda d: d.rename(longitude="x"),
+        "expected the coordinates time, latitude, longitude",
+    ),
 }
 
 

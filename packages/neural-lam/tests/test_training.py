@@ -131,7 +131,7 @@ def test_a_checkpoint_is_complete(tmp_path, wave_store):
 
 def test_the_forecast_does_not_read_the_future_interior(wave_store):
     forecaster, source = model(), data(wave_store)
-    forecaster._build(source.domain)
+    forecaster.adopt(source.domain)
     batch = next(iter(source.test_dataloader()))
     inside = source.domain.interior[:, None] > 0
     hidden = torch.where(inside, torch.full_like(batch.target, 1e6), batch.target)

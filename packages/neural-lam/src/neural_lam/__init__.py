@@ -24,6 +24,7 @@ _EXPORTS = {
     "Rectangular": "construction",
     "Triangular": "construction",
     "TwoLayerFlow": "simulators",
+    "UpstreamData": "data.upstream",
     "read_graph": "graph",
     "read_upstream_graph": "upstream",
     "to_pyg": "pyg",

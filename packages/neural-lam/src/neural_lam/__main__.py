@@ -20,6 +20,7 @@ train and evaluate (Lightning; any Trainer option as --trainer.<name>):
   predict       forecast the test period without writing
 
 own verbs:
+  convert       take over a checkpoint and a configuration of neural-lam 0.7
   example-data  make or fetch an example data set
   graph         build the mesh graph of a domain
   statistics    means and standard deviations of the training period
@@ -33,6 +34,7 @@ FILE is a path, or the name of a shipped configuration:
   {configs}
 """
 VERBS = (
+    "convert",
     "fit",
     "validate",
     "test",

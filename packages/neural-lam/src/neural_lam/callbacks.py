@@ -7,7 +7,6 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from torch import Tensor
 
-from neural_lam.data.module import GriddedData
 from neural_lam.data.windows import Windows
 from neural_lam.forecasts import create_forecasts, finish_forecasts, write_forecast
 
@@ -46,7 +45,7 @@ class ForecastWriter(BasePredictionWriter):
         windows = self._windows(trainer)
         analysis = windows.analysis.tolist()
         self._position = {index: position for position, index in enumerate(analysis)}
-        data: GriddedData = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         attributes = {
             "data": data.path,
             "boundary_width": data.boundary_width,

@@ -15,6 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     from neural_lam.commands import run_function, run_lightning
 
     functions: dict[str, Callable[..., None]] = {
+        "convert": verbs.convert,
         "example-data": verbs.example_data,
         "graph": verbs.graph,
         "statistics": verbs.statistics,

@@ -135,7 +135,8 @@ def run_lightning(arguments: Sequence[str]) -> CommandLine:
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
+        # Not config.yaml: a folder of neural-lam 0.7 has one, which must stay.
+        save_config_kwargs={"overwrite": True, "config_filename": "neural-lam.yaml"},
         # The loaders spread their samples over the ranks themselves.
         trainer_defaults={"callbacks": [NonFiniteGuard()], "use_distributed_sampler": False},
         parser_kwargs={"exit_on_error": False},

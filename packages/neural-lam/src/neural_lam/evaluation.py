@@ -28,7 +28,8 @@ from neural_lam.baselines import (
 )
 from neural_lam.configuration import InputError
 from neural_lam.data.domain import area_weights, frame_interior
-from neural_lam.data.fields import FieldStore, open_store
+from neural_lam.data.fields import Datastore, open_store
+from neural_lam.data.readers import open_datastore
 from neural_lam.verification import Sums, gathered, radial_spectrum, scores, sums
 
 __all__ = ["Verification", "skill", "verify_store", "write_json"]
@@ -50,21 +51,21 @@ class Verification(NamedTuple):
     """
 
     scores: xr.Dataset
-    store: FieldStore
+    store: Datastore
     forecasts: xr.Dataset
     width: int
 
 
-def _stack(data: xr.Dataset, names: list[str]) -> Array:
+def _stack(data: xr.Dataset, names: list[str], dims: tuple[str, str]) -> Array:
     """Variables and levels as one axis, ``(T, V, y, x)``."""
     parts = []
     for name in names:
-        array = data[name].transpose("prediction_timedelta", ..., "latitude", "longitude").values
+        array = data[name].transpose("prediction_timedelta", ..., *dims).values
         parts.append(array[:, None] if array.ndim == 3 else array)
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def _fields(store: FieldStore, start: int, stop: int) -> Array:
+def _fields(store: Datastore, start: int, stop: int) -> Array:
     states = store.states(start, stop).numpy().astype(np.float64)
     return states.transpose(0, 2, 1).reshape(stop - start, -1, *store.shape)
 
@@ -102,12 +103,12 @@ def _settings(data: xr.Dataset, path: str, first: int) -> _Settings:
     )
 
 
-def _period(store: FieldStore) -> int | None:
+def _period(store: Datastore) -> int | None:
     day = np.timedelta64(1, "D")
     return int(day // store.step) if day % store.step == np.timedelta64(0, "ns") else None
 
 
-def _reference(store: FieldStore, settings: _Settings, *, uniform: bool) -> _Reference:
+def _reference(store: Datastore, settings: _Settings, *, uniform: bool) -> _Reference:
     """Simple forecasts fitted on the training period, chosen on what follows until the test."""
     states, times = _fields(store, 0, settings.test_start), store.times[: settings.test_start]
     stop, width = settings.training_stop, settings.width
@@ -116,7 +117,7 @@ def _reference(store: FieldStore, settings: _Settings, *, uniform: bool) -> _Ref
     reach, steps = min(width, _REACH), min(8, settings.num_steps)
     period, sees = _period(store), not settings.held_boundary
     enough = period is not None and len(anomalies) - stop > settings.num_steps
-    area = area_weights(torch.from_numpy(store.latitude)).numpy()[:, None]
+    area = area_weights(torch.from_numpy(store.latitude)).numpy().reshape(store.shape)
     inside = frame_interior(store.shape, width).reshape(store.shape).numpy()
     return _Reference(
         mean,
@@ -212,7 +213,7 @@ def verify_store(
     names = [str(name) for name in data.data_vars]
     if "data" not in data.attrs and truth is None:
         raise InputError(f"{forecast}: it doesn't say where its truth is; name it with --truth")
-    store = FieldStore(truth or str(data.attrs["data"]), names)
+    store = open_datastore(truth or str(data.attrs["data"]), names)
     _same_grid(store, data, forecast)
     first = _position(store, data["time"].values[0], 1)
     settings = _settings(data, forecast, first)
@@ -226,7 +227,7 @@ def verify_store(
         now = _position(store, data["time"].values[number], settings.num_steps)
         window = slice(now + 1 - history, now + 1 + settings.num_steps)
         states = _fields(store, window.start, window.stop)
-        field = _stack(data.isel(time=number), names)
+        field = _stack(data.isel(time=number), names, store.dims)
         if not np.isfinite(field).all():
             when = np.datetime_as_string(data["time"].values[number], unit="m")
             raise InputError(f"{forecast}: the forecast from {when} has missing values")
@@ -261,17 +262,19 @@ def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]], count: int
     )
 
 
-def _same_grid(store: FieldStore, data: xr.Dataset, path: str) -> None:
-    shape = (data.sizes["latitude"], data.sizes["longitude"])
+def _same_grid(store: Datastore, data: xr.Dataset, path: str) -> None:
+    if any(name not in data.sizes for name in store.dims):
+        raise InputError(f"{store.path}: its dimensions {store.dims} are not those of {path}")
+    shape = tuple(data.sizes[name] for name in store.dims)
     if store.shape != shape:
         raise InputError(f"{store.path}: its grid {store.shape} is not that of {path}, {shape}")
-    for name in ("latitude", "longitude"):
-        apart = float(np.abs(getattr(store, name) - data[name].values).max())
-        if apart > 1e-4:
-            raise InputError(f"{store.path}: its {name}s are up to {apart:g} from those of {path}")
+    for name, values in zip(store.dims, (store.rows, store.columns), strict=True):
+        apart = float(np.abs(values - data[name].values).max())
+        if apart > 1e-4 * max(1.0, float(np.abs(values).max()) / 1e3):
+            raise InputError(f"{store.path}: its {name} is up to {apart:g} from that of {path}")
 
 
-def _position(store: FieldStore, analysis: np.datetime64, num_steps: int) -> int:
+def _position(store: Datastore, analysis: np.datetime64, num_steps: int) -> int:
     """Index of an analysis time in the truth, which has to reach over the lead times."""
     position = int(np.searchsorted(store.times, analysis))
     if position + num_steps >= len(store.times) or store.times[position] != analysis:

@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_lam.configuration import InputError
-from neural_lam.data.fields import Feature, FieldStore
+from neural_lam.data.fields import Datastore, Feature
 
 __all__ = ["create_forecasts", "finish_forecasts", "partial_path", "write_forecast"]
+
+
+_GRID_ATTRIBUTES = {
+    "latitude": {"units": "degrees_north", "standard_name": "latitude"},
+    "longitude": {"units": "degrees_east", "standard_name": "longitude"},
+    "y": {"units": "m", "standard_name": "projection_y_coordinate"},
+    "x": {"units": "m", "standard_name": "projection_x_coordinate"},
+}
 
 
 def partial_path(path: str) -> str:
@@ -35,26 +43,22 @@ def _variables(features: Sequence[Feature]) -> dict[str, list[Feature]]:
     return grouped
 
 
-def _coordinates(store: FieldStore, times: NDArray[np.datetime64], num_steps: int) -> xr.Dataset:
+def _coordinates(store: Datastore, times: NDArray[np.datetime64], num_steps: int) -> xr.Dataset:
     leads = np.arange(1, num_steps + 1) * store.step
-    coordinates: dict[str, tuple[str, object, dict[str, str]]] = {
+    coordinates: dict[str, tuple[str | tuple[str, str], object, dict[str, str]]] = {
         "time": ("time", times, {"standard_name": "forecast_reference_time"}),
         "prediction_timedelta": (
             "prediction_timedelta",
             leads,
             {"standard_name": "forecast_period"},
         ),
-        "latitude": (
-            "latitude",
-            store.latitude,
-            {"units": "degrees_north", "standard_name": "latitude"},
-        ),
-        "longitude": (
-            "longitude",
-            store.longitude,
-            {"units": "degrees_east", "standard_name": "longitude"},
-        ),
     }
+    dims = store.dims
+    for name, values in zip(dims, (store.rows, store.columns), strict=True):
+        coordinates[name] = (name, values, dict(_GRID_ATTRIBUTES.get(name, {})))
+    if dims != ("latitude", "longitude"):
+        for name, values in (("latitude", store.latitude), ("longitude", store.longitude)):
+            coordinates[name] = (dims, values.reshape(store.shape), dict(_GRID_ATTRIBUTES[name]))
     levels = sorted({feature.level for feature in store.features if feature.level is not None})
     if levels:
         coordinates["level"] = ("level", levels, {"units": "hPa", "standard_name": "air_pressure"})
@@ -65,7 +69,7 @@ def _coordinates(store: FieldStore, times: NDArray[np.datetime64], num_steps: in
 
 def create_forecasts(
     path: str,
-    store: FieldStore,
+    store: Datastore,
     times: NDArray[np.datetime64],
     num_steps: int,
     attributes: dict[str, str | int | float],
@@ -93,8 +97,7 @@ def create_forecasts(
             "time",
             "prediction_timedelta",
             *(["level"] if levels else []),
-            "latitude",
-            "longitude",
+            *store.dims,
         ]
         shape = (len(times), num_steps, *levels, *store.shape)
         group.create_array(
@@ -108,7 +111,7 @@ def create_forecasts(
         )
 
 
-def write_forecast(path: str, store: FieldStore, position: int, forecast: Tensor) -> None:
+def write_forecast(path: str, store: Datastore, position: int, forecast: Tensor) -> None:
     """Write one forecast ``(T, G, V)`` in physical units.
 
     Raises:

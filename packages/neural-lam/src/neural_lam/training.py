@@ -18,12 +18,14 @@ from neural_lam.losses import interior_mean, scaled_square_error
 from neural_lam.predictors import GridNetwork
 from neural_lam.randomness import keyed_generator
 from neural_lam.rollout import rollout
+from neural_lam.upstream import read_upstream_checkpoint, upstream_network
 from neural_lam.wrappers import BoundaryForced, LinearGuess, Residual, Standardised, StepPredictor
 
 __all__ = [
     "DirectForecaster",
     "Forecaster",
     "GriddedForecaster",
+    "UpstreamForecaster",
     "build_direct_predictor",
     "build_predictor",
     "rollout_length",
@@ -157,9 +159,10 @@ class GriddedForecaster(lightning.LightningModule, ABC):
             # Lightning's hook makes new tensors on the accelerator; a domain is made on the CPU.
             with torch.device("cpu"):
                 domain = self.trainer.datamodule.domain  # type: ignore[attr-defined]
-            self._build(domain)
+            self.adopt(domain)
 
-    def _build(self, domain: Domain) -> None:
+    def adopt(self, domain: Domain) -> None:
+        """Build the predictor for a domain."""
         self.domain = domain
         self.predictor = self.build(domain)
         self.register_buffer("loss_weights", domain.area * domain.interior)
@@ -177,7 +180,7 @@ class GriddedForecaster(lightning.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the predictor when there is no data to build it for."""
         if self.domain is None:
-            self._build(domain_from_dict(checkpoint["domain"]))
+            self.adopt(domain_from_dict(checkpoint["domain"]))
 
     def boundary(self, batch: Batch) -> Tensor:
         """States whose boundary a forecast may read, ``(B, T, G, V)``."""
@@ -414,3 +417,62 @@ class DirectForecaster(GriddedForecaster):
         factor = damping_factors(product, power)
         cast(DirectPredictor, self.predictor).damping[: len(factor)] = factor
         self._report("val", left - 2 * factor * product + factor.square() * power)
+
+
+class UpstreamForecaster(GriddedForecaster):
+    """A model of neural-lam 0.7 with its weights, for `neural_lam.data.upstream.UpstreamData`.
+
+    Arguments:
+        checkpoint: Upstream's.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        held_boundary: Whether the boundary stays as it was at the analysis time.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 0,
+        weight_decay: float = 0.01,
+        held_boundary: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
+        self.checkpoint = checkpoint
+
+    def build(self, domain: Domain) -> StepPredictor:
+        """The step predictor with upstream's weights."""
+        found = read_upstream_checkpoint(self.checkpoint)
+
+        def network(graph: Graph, num_inputs: int, num_outputs: int) -> GridNetwork:
+            built = upstream_network(found, graph)
+            width = found.weights["grid_embedder.0.weight"].shape[1]
+            if width != num_inputs:
+                raise InputError(
+                    f"{self.checkpoint}: it takes {width} features of a grid node,"
+                    f" but the data have {num_inputs}"
+                )
+            return built
+
+        return build_predictor(domain, network)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return rollout(self.predictor, batch.initial, batch.forcing, self.boundary(batch))  # type: ignore[arg-type]
+
+    def score_scale(self, num_steps: int) -> Tensor:
+        """One-step changes, ``(V,)``."""
+        return self.loss_scale
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of the rollout, in units of one-step changes."""
+        return scaled_square_error(self(batch), batch.target, self.loss_weights, self.loss_scale)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(self._squares(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("val", self._total())

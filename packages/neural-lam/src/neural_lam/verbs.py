@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import lightning.pytorch as lightning
 import numpy as np
 import torch
 import xarray as xr
+import yaml
 
 from neural_lam import evaluation
 from neural_lam.configuration import InputError
@@ -20,7 +22,7 @@ from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 from neural_lam.simulators import TwoLayerFlow
 from neural_lam.upstream import write_upstream_graph
 
-__all__ = ["example_data", "graph", "statistics", "verify"]
+__all__ = ["convert", "example_data", "graph", "statistics", "verify"]
 
 
 def _say(line: str) -> None:
@@ -223,3 +225,59 @@ def _print_table(comparison: dict[str, dict[str, dict[str, dict[str, float]]]]) 
         _say(f"{feature}, RMSE\n{'':>20}" + "".join(f"{hour:>10}" for hour in shown))
         for name, values in rows["rmse"].items():
             _say(f"{name:>20}" + "".join(f"{values[hour]:>10.4g}" for hour in shown))
+
+
+def convert(
+    upstream: str,
+    checkpoint: str,
+    output: str,
+    graph: str | None = None,
+    boundary_width: int = 30,
+    lead_steps: int = 8,
+) -> None:
+    """Make a checkpoint and a configuration of ours from those of neural-lam 0.7.
+
+    Arguments:
+        upstream: Its config.yaml, which is left as it is.
+        checkpoint: Its checkpoint.
+        output: Folder for model.ckpt and forecast.yaml.
+        graph: Folder that its create_graph wrote.
+        boundary_width: Grid points at the edge that are boundary, where its datastore doesn't say.
+        lead_steps: Steps of the forecasts.
+    """
+    from neural_lam.data.upstream import UpstreamData
+    from neural_lam.training import UpstreamForecaster
+
+    settings: dict[str, object] = {
+        "config": str(Path(upstream).resolve()),
+        "graph": None if graph is None else str(Path(graph).resolve()),
+        "boundary_width": boundary_width,
+        "lead_steps": lead_steps,
+    }
+    data = UpstreamData(**settings)  # type: ignore[arg-type]
+    forecaster = UpstreamForecaster(str(Path(checkpoint).resolve()))
+    forecaster.adopt(data.domain)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False
+    )
+    trainer.strategy.connect(forecaster)
+    trainer.save_checkpoint(folder / "model.ckpt")
+    content = {
+        "trainer": {"logger": False, "enable_model_summary": False},
+        "model": {
+            "class_path": "neural_lam.training.UpstreamForecaster",
+            "init_args": {"checkpoint": forecaster.checkpoint},
+        },
+        "data": {"class_path": "neural_lam.data.upstream.UpstreamData", "init_args": settings},
+    }
+    partial = folder / "forecast.part"
+    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    partial.replace(folder / "forecast.yaml")
+    weights = sum(weight.numel() for weight in forecaster.parameters())
+    _say(f"{folder / 'model.ckpt'}: {weights} weights, {len(data.store.features)} features")
+    _say(
+        f"neural-lam forecast --config {folder / 'forecast.yaml'}"
+        f" --ckpt_path {folder / 'model.ckpt'} --output forecast.zarr"
+    )

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from neural_lam.baselines import fit_stencil, stencil_residual
 from neural_lam.configuration import InputError
-from neural_lam.data.fields import FieldStore
+from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_names
 from neural_lam.data.statistics import Statistics, moments, state_statistics
-from neural_lam.data.windows import grid_coordinates
 from neural_lam.direct import DayGuess, fit_day_guess
 from neural_lam.graph import Graph, graph_from_dict, graph_to_dict
 
@@ -24,7 +23,6 @@ __all__ = [
     "domain_to_dict",
     "fit_guess",
     "frame_interior",
-    "grid_positions",
     "make_domain",
     "steps_per_day",
 ]
@@ -96,13 +94,6 @@ def domain_from_dict(content: dict[str, Any]) -> Domain:
     return Domain(**{**content, **parts})
 
 
-def grid_positions(store: FieldStore) -> Tensor:
-    """Positions in degrees of latitude, longitudes shrunk at the middle latitude, ``(G, 2)``."""
-    latitude, longitude = grid_coordinates(store)
-    shrink = np.cos(np.deg2rad(store.latitude.mean()))
-    return torch.from_numpy(np.stack((longitude * shrink, latitude), axis=1))
-
-
 def frame_interior(shape: tuple[int, int], width: int) -> Tensor:
     """1 inside a frame of the given width, 0 on it, ``(G,)``.
 
@@ -117,8 +108,18 @@ def frame_interior(shape: tuple[int, int], width: int) -> Tensor:
 
 
 def area_weights(latitude: Tensor) -> Tensor:
-    """Relative area of grid cells at the given latitudes in degrees, mean 1."""
+    """Relative area of grid cells at the given latitudes in degrees, mean 1.
+
+    Between two rows of a global grid lies the area of a band; at a pole, half a band.
+    """
     area = torch.deg2rad(latitude).cos().clamp(min=0)
+    poles = latitude.abs() > 90 - 1e-6
+    if poles.any():
+        others = latitude[~poles].abs()
+        step = torch.deg2rad(90 - others.max())
+        # Exact areas of the bands: 2 cos(phi) sin(step / 2), and the cap 1 - cos(step / 2).
+        area = 2 * area * torch.sin(step / 2)
+        area[poles] = 1 - torch.cos(step / 2)
     return area / area.mean()
 
 
@@ -128,7 +129,7 @@ def _static_fields(graph: Graph, interior: Tensor) -> Tensor:
 
 
 def fit_guess(
-    store: FieldStore, statistics: Statistics, width: int, reach: int, start: int, stop: int
+    store: Datastore, statistics: Statistics, width: int, reach: int, start: int, stop: int
 ) -> Guess:
     """The linear stencil of a period, see `neural_lam.baselines.fit_stencil`."""
     states = ((store.states(start, stop) - statistics.mean) / statistics.std).double()
@@ -150,7 +151,7 @@ def fit_guess(
 
 
 def make_domain(
-    store: FieldStore,
+    store: Datastore,
     graph: Graph,
     *,
     boundary_width: int,
@@ -177,7 +178,7 @@ def make_domain(
         )
     interior = frame_interior(store.shape, boundary_width)
     statistics = state_statistics(store, start, stop)
-    latitude, longitude = grid_coordinates(store)
+    latitude, longitude = store.latitude, store.longitude
     forcing_names(forcings)
     values = forcing(store.times[start:stop], latitude, longitude, forcings)
     spread = moments(values)

@@ -7,9 +7,9 @@ import torch
 
 from neural_lam.configuration import InputError
 from neural_lam.construction import Grid, MeshBuilder, Rectangular
-from neural_lam.data.domain import Domain, grid_positions, make_domain, steps_per_day
+from neural_lam.data.domain import Domain, make_domain, steps_per_day
 from neural_lam.data.fields import FieldStore
-from neural_lam.data.windows import Windows, grid_coordinates
+from neural_lam.data.windows import Windows
 from neural_lam.graph import Graph, read_graph
 from neural_lam.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream import read_upstream_graph
@@ -109,13 +109,14 @@ class GriddedData(lightning.LightningDataModule):
 
     def build_graph(self) -> Graph:
         """The graph from its file, or built."""
-        positions = grid_positions(self.store)
+        store = self.store
+        positions = torch.from_numpy(store.positions)
         if self.graph_path is not None and Path(self.graph_path).is_dir():
             return read_upstream_graph(self.graph_path, positions)
         if self.graph_path is not None:
             return read_graph(self.graph_path)
-        latitude, longitude = map(torch.from_numpy, grid_coordinates(self.store))
-        return self.mesh.build(Grid(positions, self.store.shape, latitude, longitude))
+        places = map(torch.from_numpy, (store.latitude, store.longitude))
+        return self.mesh.build(Grid(positions, store.shape, *places))
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""

@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from neural_lam.configuration import InputError
-from neural_lam.data.fields import FieldStore
+from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_window
 
-__all__ = ["Batch", "Windows", "grid_coordinates"]
+__all__ = ["Batch", "Windows"]
 
 
 class Batch(NamedTuple):
@@ -29,12 +28,6 @@ class Batch(NamedTuple):
     target: Tensor
     forcing: Tensor
     sample: Tensor
-
-
-def grid_coordinates(store: FieldStore) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latitude and longitude of every grid node, ``(G,)`` each."""
-    latitude, longitude = np.meshgrid(store.latitude, store.longitude, indexing="ij")
-    return latitude.ravel(), longitude.ravel()
 
 
 class Windows:
@@ -55,7 +48,7 @@ class Windows:
 
     def __init__(
         self,
-        store: FieldStore,
+        store: Datastore,
         start: int,
         stop: int,
         num_steps: int,
@@ -74,7 +67,6 @@ class Windows:
                 f" but the period has {stop - start}"
             )
         self.analysis = torch.arange(first, stop - num_steps, stride)
-        self._latitude, self._longitude = grid_coordinates(store)
 
     def __len__(self) -> int:
         return len(self.analysis)
@@ -94,4 +86,6 @@ class Windows:
         # Made from the time, so it exists beyond the last state of the store.
         lead = np.arange(self.num_steps + 2) * self.store.step
         times = self.store.times[analysis] + lead
-        return forcing_window(forcing(times, self._latitude, self._longitude, self.forcings))
+        return forcing_window(
+            forcing(times, self.store.latitude, self.store.longitude, self.forcings)
+        )

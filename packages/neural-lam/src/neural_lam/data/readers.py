@@ -1,0 +1,36 @@
+"""Opening data by what they are: a zarr or NetCDF store, or the configuration of upstream's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neural_lam.configuration import InputError
+from neural_lam.data.fields import Datastore, FieldStore
+from neural_lam.data.meps import MepsStore
+from neural_lam.data.mllam import PreparedStore, read_yaml
+
+__all__ = ["open_datastore", "open_upstream"]
+
+_READERS = {"mdp": PreparedStore, "npyfilesmeps": MepsStore}
+
+
+def open_upstream(config: str) -> PreparedStore | MepsStore:
+    """The datastore that a ``config.yaml`` of neural-lam 0.7 names.
+
+    Raises:
+        InputError: The file is broken, or names another kind of datastore.
+    """
+    content = read_yaml(config).get("datastore")
+    if not isinstance(content, dict) or not {"kind", "config_path"} <= set(content):
+        raise InputError(f"{config}: datastore: expected kind and config_path, got {content}")
+    if content["kind"] not in _READERS:
+        raise InputError(
+            f"{config}: datastore.kind: expected {' or '.join(_READERS)}, got {content['kind']!r}"
+        )
+    return _READERS[content["kind"]](str(Path(config).parent / content["config_path"]))
+
+
+def open_datastore(path: str, variables: Sequence[str]) -> Datastore:
+    """Zarr or NetCDF by its variables, or by its ``config.yaml`` an upstream datastore."""
+    if path.endswith((".yaml", ".yml")):
+        return open_upstream(path)
+    return FieldStore(path, variables)
