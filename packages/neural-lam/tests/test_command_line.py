@@ -132,7 +132,10 @@ def test_every_shipped_configuration_trains(tmp_path, waves, name):
     two = waves.isel(time=[*range(60)] * 5).assign_coords(
         time=waves["time"].values[0] + np.arange(300) * np.timedelta64(1, "h")
     )
-    two["geopotential_height"], two["2m_temperature"] = two["height"], two["height"].isel(level=0)
+    two["geopotential_height"], two["2m_temperature"] = (
+        two["height"],
+        two["height"].isel(level=0).drop_attrs(),
+    )
     two.drop_vars("height").to_zarr(store, consolidated=False)
     arguments = ["fit", "--config", name, "--trainer.fast_dev_run", "2"]
     arguments += ["--data.init_args.path", store, "--data.init_args.boundary_width", "4"]
