@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from neural_lam import layers
 from neural_lam.graph import edge_set
 from neural_lam.layers import MLP, Edges, InteractionNet, PropagationNet, fusion
 
@@ -14,6 +15,13 @@ FUSIONS = (
     fusion("activations", chunk_rows=9),
     fusion("everything", chunk_rows=1),
 )
+
+
+@pytest.fixture(autouse=True)
+def _however_few(monkeypatch):
+    """Fuse layers of few edges too."""
+    monkeypatch.setattr(layers, "FEW_EDGES", 0)
+    monkeypatch.setattr(layers, "FEW_ROWS", 0)
 
 
 def some_edges(num_senders=7, num_receivers=6, count=20, *, on_lattice=True):
@@ -265,3 +273,14 @@ def test_wrong_ways_to_fuse_are_refused(values, message):
         fusion(*values)
     with pytest.raises(ValueError, match="hidden_layers must be at least 1, got 0"):
         MLP(1, 1, 1, hidden_layers=0)
+
+
+def test_few_edges_take_the_reference(edges, monkeypatch):
+    net = InteractionNet(edges, D, fusion=fusion()).double()
+    inputs = arguments(edges)
+    fused_name = type(net(*inputs)[0].grad_fn).__name__
+    monkeypatch.setattr(layers, "FEW_EDGES", 61)
+    monkeypatch.setattr(layers, "FEW_ROWS", 19)
+    found = net(*inputs)
+    assert type(found[0].grad_fn).__name__ != fused_name
+    assert_all_close(found, by_definition(net, *inputs))

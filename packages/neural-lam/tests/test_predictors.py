@@ -1,10 +1,18 @@
 import pytest
 import torch
 
+from neural_lam import layers
 from neural_lam.construction import Grid, Rectangular
 from neural_lam.predictors import GraphLAM, HiLAM, HiLAMParallel
 
 SHAPE = (12, 18)
+
+
+@pytest.fixture(autouse=True)
+def _however_few(monkeypatch):
+    """Fuse layers of few edges too."""
+    monkeypatch.setattr(layers, "FEW_EDGES", 0)
+    monkeypatch.setattr(layers, "FEW_ROWS", 0)
 
 
 def lattice(rows, columns):
@@ -231,3 +239,30 @@ def test_a_rollout_shares_its_embeddings(network):
     x, kept = features(2), network.embed()
     first = network(x, kept)
     assert torch.equal(network(x, kept), first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [GraphLAM, HiLAM])
+def test_a_network_compiles_in_one_piece(kind):
+    """Under compilation the plain path is traced, with no break, forward and backward."""
+    network, x = make(kind), features(2)
+
+    def forward(x):
+        return network(x, network.embed())
+
+    found = []
+    for function in (forward, torch.compile(forward, backend="aot_eager", fullgraph=True)):
+        output = function(x)
+        found.append([output, *torch.autograd.grad(output.square().sum(), network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_autocast_runs_in_low_precision():
+    network = make(GraphLAM).float()
+    x = features(2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        low = network(x, network.embed())
+    assert low.dtype == torch.bfloat16
+    exact = network(x, network.embed())
+    assert float(((low - exact).norm() / exact.norm()).detach()) < 0.05

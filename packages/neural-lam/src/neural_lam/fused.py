@@ -35,7 +35,7 @@ class Fusion(NamedTuple):
     """
 
     save: int = 1
-    rows: int = 4096
+    rows: int = 8192
 
 
 class Groups(NamedTuple):

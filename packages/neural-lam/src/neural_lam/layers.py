@@ -3,12 +3,12 @@ r"""Layers of graph networks, node first: tensors are ``(N, B, D)``.
 Static edge embeddings stay distinct rows until they are gathered onto the edges, and what the
 first layer of an edge network makes of them is computed once a rollout (`Messages.project`).
 Every layer runs fused (`neural_lam.fused`) where that is possible and in plain autograd
-(`neural_lam.reference`) elsewhere: under autocast, ``torch.compile``, ``torch.func``, or with
-more than one hidden layer.
+(`neural_lam.reference`) elsewhere: for few edges, under autocast, ``torch.compile`` or
+``torch.func``, and with more than one hidden layer.
 """
 
 import itertools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ Save = Literal["everything", "activations", "nothing"]
 _SAVE = {"nothing": 0, "activations": 1, "everything": 2}
 
 
-def fusion(save: Save = "activations", chunk_rows: int = 4096) -> Fusion:
+def fusion(save: Save = "activations", chunk_rows: int = 8192) -> Fusion:
     """How layers are fused.
 
     Arguments:
@@ -50,6 +50,10 @@ def fusion(save: Save = "activations", chunk_rows: int = 4096) -> Fusion:
     if chunk_rows < 1:
         raise InputError(f"chunk_rows must be at least 1, got {chunk_rows}")
     return Fusion(_SAVE[save], chunk_rows)
+
+
+# Below, the few operations of plain autograd take less time than those of a chunk.
+FEW_EDGES, FEW_ROWS = 2048, 1024
 
 
 def _may_fuse(x: Tensor) -> bool:
@@ -95,11 +99,9 @@ class MLP(nn.Module):
     @property
     def weights(self) -> Weights:
         """Weights as `neural_lam.reference` takes them."""
-        matrices, biases = [], []
-        for layer in self.linear:
-            assert isinstance(layer, nn.Linear)
-            matrices.append(layer.weight)
-            biases.append(layer.bias)
+        layers: Any = self.linear
+        matrices = [layer.weight for layer in layers]
+        biases = [layer.bias for layer in layers]
         if self.norm is None:
             return Weights(matrices, biases, None, None)
         return Weights(matrices, biases, self.norm.weight, self.norm.bias)
@@ -114,7 +116,8 @@ class MLP(nn.Module):
             extra: ``(..., D')``, with ``D + D' = num_inputs``.
             residual: ``(..., num_outputs)``.
         """
-        if self.fusion is not None and _may_fuse(x):
+        few = x.shape[:-1].numel() < FEW_ROWS
+        if self.fusion is not None and not few and _may_fuse(x):
             return fused.row_network(x, extra, residual, self.weights, self.fusion)
         return reference.row_network(x, extra, residual, self.weights)
 
@@ -230,7 +233,8 @@ class Messages(nn.Module):
         """
         rows, table = edge_state if isinstance(edge_state, Static) else (edge_state, None)
         fusion = self.mlp.fusion
-        if fusion is None or not _may_fuse(senders):
+        few = len(self.edges.senders) * senders.shape[1] < FEW_EDGES
+        if fusion is None or few or not _may_fuse(senders):
             return reference.edge_messages(
                 senders,
                 receivers,
