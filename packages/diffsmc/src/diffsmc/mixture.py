@@ -100,13 +100,13 @@ def expectation_maximization(
     log_weights: Tensor | None = None,
     groups: Tensor | None = None,
 ) -> Mixture:
-    """Refit by EM; a component with fewer than D + 2 effective points keeps its shape.
+    """Refit by EM; one of several components keeps its shape with fewer than D + 2 points.
 
     Arguments:
         mixture: Where to start.
         points: ``(N, D)``.
         num_rounds: Rounds of EM.
-        log_weights: Of the points, ``(N,)``; equal by default.
+        log_weights: Of the points, ``(N,)``; equal by default. It is effective points that count.
         groups: Which points say the same, ``(N,)``, if their number counts and not the points'.
     """
     masses = effective_masses(points, log_weights, groups)
@@ -114,7 +114,8 @@ def expectation_maximization(
         share = log_joint(mixture, points).softmax(-1) * masses[:, None]
         counts = share.sum(0)
         means, factors = mixture.means.clone(), mixture.factors.clone()
-        for k in (counts >= points.shape[-1] + 2).nonzero()[:, 0].tolist():
+        enough = points.shape[-1] + 2 if len(counts) > 1 else 2
+        for k in (counts >= enough).nonzero()[:, 0].tolist():
             means[k] = share[:, k] @ points / counts[k]
             factors[k] = shrunk_factor(points, share[:, k], means[k])
         # a floor of one point: pilot masses must not delete a mode
