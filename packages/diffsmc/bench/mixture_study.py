@@ -43,9 +43,17 @@ BUDGETS = {
 Candidate = dict[str, Any]
 
 
-def candidate(num_particles: int, chains: int = 400, moves: int = 40, **method: Any) -> Candidate:
+def candidate(
+    num_particles: int,
+    chains: int = 400,
+    moves: int = 40,
+    inflation: float = 1.15,
+    **method: Any,
+) -> Candidate:
     """A method in plain values."""
-    reference = {"num_chains": chains, "search_moves": moves, "revisit_moves": 16}
+    reference = {
+        "num_chains": chains, "search_moves": moves, "revisit_moves": 16, "inflation": inflation
+    }  # fmt: skip
     return {"num_particles": num_particles, "reference": reference, "method": method}
 
 
@@ -60,8 +68,7 @@ CANDIDATES: dict[str, list[Candidate]] = {
     "gmm40_2d": [
         candidate(2000),
         candidate(3500, target_ess=0.8),
-        candidate(2500, 600, 30, num_moves=1),
-        candidate(6000, num_moves=1, refit_share=0.15),
+        candidate(4000, 560, 32, num_moves=1, refit_share=0.2),
         candidate(3500, importance_ess=0.4),
         candidate(5000, num_moves=1, refit_share=0.2),
     ],
@@ -70,8 +77,8 @@ CANDIDATES: dict[str, list[Candidate]] = {
         candidate(1800, 200, target_ess=0.8, refit_share=0.6),
         candidate(2000, 200, target_ess=0.85),
         candidate(2500, 200, target_ess=0.8),
-        candidate(1100, 200, refit_share=0.4, refits=2),
-        candidate(1100, 200, num_moves=3),
+        candidate(1450, 256, inflation=1.6),
+        candidate(1350, 256, inflation=1.6, refit_share=0.5),
     ],
     "unequal_two_d2": [
         candidate(3000),

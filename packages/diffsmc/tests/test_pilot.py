@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from diffsmc.pilot import (
@@ -10,7 +11,15 @@ from diffsmc.pilot import (
     run_pilot,
     search,
 )
-from diffsmc.targets import Funnel, Gaussian, GaussianMixture, ManyWell, student_mixture, two_modes
+from diffsmc.targets import (
+    Funnel,
+    Gaussian,
+    GaussianMixture,
+    LogDensity,
+    ManyWell,
+    student_mixture,
+    two_modes,
+)
 
 
 def test_chains_are_clustered_by_place_and_width(generator):
@@ -92,3 +101,14 @@ def test_starts_are_where_chains_begin(generator):
     starts = torch.tensor([[-5 / math.sqrt(2)] * 2] * 20, dtype=torch.float64)
     pilot = search(two_modes(2, 0.2), generator=generator, num_chains=20, starts=starts)
     assert (pilot.states[..., 0] < 0).all()
+
+
+def test_chains_start_where_the_density_is_not_zero(generator):
+    half = LogDensity(
+        lambda x: torch.where(x[..., 0] > 0, -0.5 * x.square().sum(-1), -torch.inf), 2
+    )
+    states = run_pilot(half, generator=generator, num_chains=50, num_moves=10)
+    assert (states[..., 0] > 0).all()
+    nowhere = LogDensity(lambda x: x[..., 0] - torch.inf, 2)
+    with pytest.raises(ValueError, match="density zero at all starting points"):
+        run_pilot(nowhere, generator=generator, num_chains=50)

@@ -83,7 +83,7 @@ def test_refitting_makes_the_mixture_closer(generator):
         fitted = method.fit(pilot, target, 2000, generator=start)
         gap = target.log_prob(exact) - log_joint(fitted.mixture, exact).logsumexp(-1)
         gaps.append(float(gap.mean()))
-    assert gaps[1] < 0.7 * gaps[0]
+    assert gaps[1] < 0.85 * gaps[0]
 
 
 def test_rarely_found_modes_are_a_warning(generator):

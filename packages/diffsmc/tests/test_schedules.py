@@ -47,3 +47,11 @@ def test_an_impossible_ess_still_advances():
 def test_too_few_steps_are_refused(steps):
     with pytest.raises(ValueError, match="num_steps must be at least 1"):
         cosine_variances(steps)
+
+
+def test_islands_without_weight_do_not_stop_the_search(generator):
+    tilt = torch.randn(3, 200, generator=generator, dtype=torch.float64)
+    alone = bisect_level(torch.zeros(2, 200).double(), tilt[:2], 0.0, 0.7)
+    tilt[2] = -torch.inf
+    assert bisect_level(torch.zeros(3, 200).double(), tilt, 0.0, 0.7) == alone
+    assert bisect_level(torch.zeros(1, 200).double(), tilt[2:], 0.0, 0.7) == 1.0

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .estimators import effective_sample_size, log_mean_exp
-from .targets import Target
+from .targets import Target, checked_log_prob
 
 __all__ = [
     "Mixture",
@@ -256,7 +256,7 @@ def adapt_weights(
         labels = torch.multinomial(mixture.weights, num_points, True, generator=generator)
         x = sample_component(mixture, labels, generator=generator)
         joint = log_joint(mixture, x)
-        ratio = target.log_prob(x) - joint.logsumexp(-1)
+        ratio = checked_log_prob(target, x) - joint.logsumexp(-1)
         ratio = ratio.clamp(max=float(log_mean_exp(ratio)) + 0.5 * math.log(num_points))
         estimate = ratio.softmax(0) @ joint.softmax(-1)
         # a tenth stays with the old and with equal weights: rounds are noisy

@@ -23,6 +23,7 @@ from .kernels import HMC, Cloud, Density, Mass
 from .mixture import shrunk_factor
 from .moves import adapt_step
 from .reference import isotropic
+from .smc import check_finite
 from .targets import Target
 from .tempering import TemperedPath
 
@@ -78,9 +79,24 @@ def run_pilot(
     cloud = path.start(num_chains, 1, gradient=True, generator=generator)
     if starts is not None:
         cloud = path.evaluate(starts[:, None], gradient=True)
+    cloud = path.evaluate(_possible(cloud, generator=generator), gradient=True)
     flat = torch.ones_like(cloud.particles[:, 0])
     mass, step = Mass(torch.zeros_like(flat), flat), torch.full_like(cloud.base[:, 0], 0.1)
     return _run_chains(path, cloud, mass, step, num_moves, generator=generator)[-keep:]
+
+
+def _possible(cloud: Cloud, *, generator: torch.Generator) -> Tensor:
+    """Give points in which those of density zero are replaced by others: there HMC stands still.
+
+    Raises:
+        ValueError: All have density zero.
+    """
+    x, dead = cloud.particles, (cloud.base + cloud.tilt == -torch.inf)[:, 0]
+    if bool(dead.all()):
+        raise ValueError("the target has density zero at all starting points; give starts or scale")
+    alive = (~dead).nonzero()[:, 0]
+    pick = torch.randint(len(alive), (len(x),), generator=generator, device=x.device)
+    return torch.where(dead[:, None, None], x[alive[pick]], x)
 
 
 def _run_chains(
@@ -92,11 +108,17 @@ def _run_chains(
     *,
     generator: torch.Generator,
 ) -> Tensor:
-    """Give all states, ``(num_moves, C, D)``, of chains at the target."""
+    """Give all states, ``(num_moves, C, D)``, of chains at the target.
+
+    Raises:
+        NonFiniteLogDensityError: A log-density is NaN or ``+inf``; chains count as islands.
+    """
+    check_finite(cloud, 0)
     density = Density(lambda x: path.evaluate(x, gradient=True), 1.0)
     move, states = HMC(LEAPFROGS), []
     for index in range(num_moves):
         cloud, info = move.step(cloud, density, mass, step, generator=generator)
+        check_finite(info.proposal, index + 1)
         # fast until the last third, which is kept: a chain that stands still finds nothing
         step = adapt_step(step, info.acceptance, move, 1.0 if 3 * index < 2 * num_moves else 0.3)
         states.append(cloud.particles[:, 0])
@@ -252,7 +274,7 @@ def search(
         starts=starts,
     )
     labels, mode, spent = _cluster(target, states, max_clusters)
-    spent += states.shape[1] * (1 + LEAPFROGS * num_moves)
+    spent += states.shape[1] * (2 + LEAPFROGS * num_moves + (starts is not None))
     found = labels.bincount().to(states.dtype)
     if not 1 < len(found) <= min(max_clusters, num_revisit_chains) or num_revisits < 2:
         return Pilot(states, labels, _pool(found, mode), spent)

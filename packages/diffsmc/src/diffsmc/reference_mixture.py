@@ -53,7 +53,7 @@ from .smc import (
     StepInfo,
     total_log_normalizer,
 )
-from .targets import Target
+from .targets import Target, checked_log_prob
 
 __all__ = [
     "FittedMixture",
@@ -288,7 +288,7 @@ class ReferenceMixture(Method):
         num = self.reference.weight_points
         labels = torch.multinomial(mixture.weights, num, True, generator=generator)
         x = sample_component(mixture, labels, generator=generator)
-        ratio = target.log_prob(x) - log_joint(mixture, x).logsumexp(-1)
+        ratio = checked_log_prob(target, x) - log_joint(mixture, x).logsumexp(-1)
         shape = pareto_shape(ratio)
         return float(effective_sample_size(ratio)) / num, shape if shape == shape else math.inf
 

@@ -63,7 +63,7 @@ def bisect_level(
     r"""Find the next inverse temperature: mean conditional ESS of ``target_ess`` N.
 
     All islands take one level, the largest :math:`b' \le 1` whose conditional ESS,
-    averaged over islands, is at least ``target_ess``.
+    averaged over those whose weights aren't all zero, is at least ``target_ess``.
 
     Arguments:
         log_weights: Weights before the step, ``(R, N)``.
@@ -75,12 +75,15 @@ def bisect_level(
     # one exponential a trial: with e = exp(a (h - max h)) the ratio is (sum We)^2 / sum We^2
     shifted = tilt - tilt.amax(-1, keepdim=True).clamp(min=torch.finfo(tilt.dtype).min)
     weights = log_weights.softmax(-1)
+    alive = (log_weights + tilt > -torch.inf).any(-1)
+    if not bool(alive.any()):
+        return 1.0
 
     def enough(advance: float) -> bool:
         growth = (advance * shifted).exp()
         first, second = (weights * growth).sum(-1), (weights * growth.square()).sum(-1)
         ratio = torch.where(second > 0, first.square() / second, 0.0)
-        return float(ratio.mean()) >= target_ess
+        return float(ratio[alive].mean()) >= target_ess
 
     remaining = 1 - level
     if enough(remaining):

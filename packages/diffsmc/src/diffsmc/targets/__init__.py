@@ -19,7 +19,13 @@ from .regression import (
     sonar,
 )
 from .shapes import Funnel, Gaussian, ManyWell, SkewedGaussian, correlated_gaussian
-from .target import LogDensity, NonFiniteLogDensityError, Target, differentiate
+from .target import (
+    LogDensity,
+    NonFiniteLogDensityError,
+    Target,
+    checked_log_prob,
+    differentiate,
+)
 
 __all__ = [
     "BrownianMotion",
@@ -42,6 +48,7 @@ __all__ = [
     "autoregression",
     "bayesian_regression",
     "breast_cancer",
+    "checked_log_prob",
     "correlated_gaussian",
     "differentiate",
     "eight_schools",

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-__all__ = ["LogDensity", "NonFiniteLogDensityError", "Target", "differentiate"]
+__all__ = [
+    "LogDensity",
+    "NonFiniteLogDensityError",
+    "Target",
+    "checked_log_prob",
+    "differentiate",
+]
 
 
 class NonFiniteLogDensityError(ValueError):
@@ -95,6 +101,20 @@ def differentiate(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tens
         value = log_prob(leaf)
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), grad
+
+
+def checked_log_prob(target: Target, x: Tensor) -> Tensor:
+    r"""Give :math:`\log\gamma` of points, ``(N, D)`` to ``(N,)``, that must be a log-density.
+
+    Raises:
+        NonFiniteLogDensityError: A value is NaN or ``+inf``; the step is then 0.
+    """
+    value = target.log_prob(x)
+    bad = (value.isnan() | (value == torch.inf)).nonzero()
+    if len(bad):
+        index = int(bad[0])
+        raise NonFiniteLogDensityError(0, 0, index, float(value[index]), x[index])
+    return value
 
 
 class LogDensity(Target):
