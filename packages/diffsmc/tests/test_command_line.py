@@ -233,3 +233,30 @@ def test_every_public_name_is_there():
         assert getattr(diffsmc, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         diffsmc.nothing  # noqa: B018
+
+
+def test_the_chosen_path_is_printed_and_drawn(tmp_path, capsys):
+    """No method: diagnostics choose; zarr output, snapshots, every picture."""
+    target = ["--target", "diffsmc.targets.two_modes", "--target.width", "0.5"]
+    sizes = ["--num_islands", "2", "--num_particles", "100", "--snapshots", "50"]
+    assert main(["sample", *target, *sizes, "--output", "modes.zarr"]) == 0
+    shown = capsys.readouterr().out
+    assert "path: importance sampling (400 pilot chains found 2 modes" in shown
+    data = read_result("modes.zarr")
+    assert data.attrs["path"] == "importance sampling"
+    assert data["snapshots"]["x"].shape == (1, 50, 2)
+    results = json.dumps({"two modes": "modes.zarr"})
+    assert main(["evidence", "--results", results, "--truth", "0", "--output", "shown"]) == 0
+    drawn = {path.stem for path in (tmp_path / "shown").glob("*.png")}
+    assert drawn == {"schedule", "marginals", "evidence", "weights", "modes", "path_two_modes"}
+    report = json.loads((tmp_path / "shown" / "report.json").read_text())
+    assert report["runs"]["two modes"]["path"] == "importance sampling"
+    assert "that suffices" in report["runs"]["two modes"]["reason"]
+    assert main(["diagnose", "--results", '["modes.zarr"]']) == 0
+
+
+def test_targets_say_what_is_known(capsys):
+    assert main(["targets"]) == 0
+    shown = capsys.readouterr().out
+    assert "dimension 32, log Z = 164.696, exact samples, mode masses" in shown
+    assert ":math:" not in shown
