@@ -194,10 +194,10 @@ def main() -> None:
         compare(problem, "stochman-default", peers.stochman(5, 150, 20), 100, 3 if quick else 7)
         if first or not quick:
             compare(problem, "stochman-tuned", peers.stochman(10, 1000, 50), 100, 1)
-        pairs = 3 if quick else 100 if first else 10
+        pairs = 3 if quick else 50 if first else 10
         compare(problem, "latent-geometry", peers.latent_geometry(), pairs, 1)
         if first or not quick:
-            compare(problem, "geomstats", peers.geomstats(), 1 if quick or not first else 2, 1)
+            compare(problem, "geomstats", peers.geomstats(), 1, 1)
     growth("growth_pairs", 1.05, [100, 400, 1600] + [6400] * (not quick), pairs_of)
     growth("growth_nodes", 1.1, [32, 64, 128, 256] + [512] * (not quick), nodes_of)
     growth("growth_dimension", 2.0, [6, 12, 25, 50], dimension_of)

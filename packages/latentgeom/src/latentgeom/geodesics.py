@@ -126,7 +126,7 @@ def geodesics(
     tolerance: float = 1e-10,
     max_iterations: int = 100,
     initial: Tensor | None = None,
-    memory_gb: float = 0.5,
+    memory_gb: float = 0.2,
 ) -> GeodesicBatch:
     """Geodesics of the metric that ``immersion`` induces.
 
