@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from geographiclib.geodesic import Geodesic
 
@@ -65,3 +66,5 @@ def test_beyond_the_cut_locus_the_shorter_way_is_found(generator):
     assert best.converged.all()
     torch.testing.assert_close(best.length, exact, rtol=1e-8, atol=0)
     assert width[0] < 1e-8
+    with pytest.raises(ValueError, match="num_starts must be at least 1, got 0"):
+        spread(earth, a, b, num_starts=0, generator=generator)

@@ -61,15 +61,33 @@ def spread(
 ) -> tuple[GeodesicBatch, Tensor]:
     """The shortest geodesics of several starts, and the spread of the lengths found.
 
+    The first start is the straight line, the others are bent; all are solved together.
+
+    Arguments:
+        immersion: Map into Euclidean space.
+        a: Start points, ``(B, n)``.
+        b: End points, ``(B, n)``.
+        num_starts: First curves of each pair, at least 1.
+        amplitude: Standard deviation of the bends, relative to the distance of the ends.
+        generator: Source of the bends.
+        num_segments: Segments.
+
     Returns:
         The best curve of each pair, and the largest less the smallest converged length,
         ``(B,)``: zero where all starts agree.
     """
-    found = [geodesics(immersion, a, b, num_segments=num_segments)]
+    if num_starts < 1:
+        raise ValueError(f"num_starts must be at least 1, got {num_starts}")
+    first = [initial_curves(immersion, a, b, num_segments)]
     for _ in range(num_starts - 1):
-        bent = bent_curves(immersion, a, b, amplitude=amplitude, generator=generator)
-        found.append(geodesics(immersion, a, b, num_segments=num_segments, initial=bent))
-    stacked = GeodesicBatch(*(torch.stack(column) for column in zip(*found, strict=True)))
+        first.append(
+            bent_curves(
+                immersion, a, b, amplitude=amplitude, generator=generator, num_segments=num_segments
+            )
+        )
+    ends = (x.repeat(num_starts, 1) for x in (a, b))
+    found = geodesics(immersion, *ends, num_segments=num_segments, initial=torch.cat(first))
+    stacked = GeodesicBatch(*(x.unflatten(0, (num_starts, -1)) for x in found))
     lengths = torch.where(stacked.converged, stacked.length, torch.inf)
     best = lengths.argmin(0)
     rows = torch.arange(len(a))
