@@ -80,14 +80,19 @@ class Grid(NamedTuple):
         square = x[..., self.free :].square().sum(-1)
         return total + self.spring / 4 * (square[:, 1:] + square[:, :-1]).sum(-1)
 
+    def pull(self, x: Tensor) -> Tensor:
+        """The force at all nodes, of the features that they share, ``(B, N + 1, D)``."""
+        parts = self.root.mT @ (self.root @ self.split(x[..., : self.free]))
+        total = torch.cat([parts[:, :, :-1].flatten(1, 2), parts[:, -1, -1:]], 1)
+        total[:, self.degree : -1 : self.degree] += parts[:, :-1, -1]
+        return total
+
     def force(self, x: Tensor) -> Tensor:
         """Derivative of the energy by the images of the inner nodes, ``(B, N - 1, D)``."""
-        pull = self.root.mT @ (self.root @ self.split(x[..., : self.free]))
-        total = pull[:, :, :-1].flatten(1, 2)
-        total[:, self.degree :: self.degree] += pull[:, :-1, -1]
+        total = self.pull(x)[:, 1:-1]
         if self.free is None:
-            return total[:, 1:]
-        return torch.cat([total[:, 1:], self.spring * x[:, 1:-1, self.free :]], -1)
+            return total
+        return torch.cat([total, self.spring * x[:, 1:-1, self.free :]], -1)
 
     def truncation(self, x: Tensor) -> Tensor:
         """Energy in the two highest modes of all elements, ``(B,)``."""

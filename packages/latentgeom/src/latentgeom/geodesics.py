@@ -29,7 +29,7 @@ from latentgeom.immersion import Immersion
 from latentgeom.metric import check_points
 from latentgeom.relaxation import MAX_FORMED, Outcome, exact_pivot, relax
 
-__all__ = ["GeodesicBatch", "check_segments", "geodesics", "initial_curves"]
+__all__ = ["GeodesicBatch", "check_segments", "geodesics", "initial_curves", "polynomial_grid"]
 
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
 _CONJUGATE = 0.02  # pivot below which end points are conjugate
@@ -94,7 +94,8 @@ def _chords(immersion: Immersion, num_segments: int) -> Grid:
     return chords(num_segments, _divisor(num_segments, _BLOCK // immersion.dim))
 
 
-def _lobatto(immersion: Immersion, num_segments: int) -> Grid:
+def polynomial_grid(immersion: Immersion, num_segments: int) -> Grid:
+    """Polynomial elements of the highest degree that blocks of moderate size allow."""
     formed = max(_POLISH_BLOCK // immersion.dim, 2)
     largest = min(formed if immersion.dim <= MAX_FORMED else _DEGREE, _DEGREE)
     return lobatto(num_segments, _divisor(num_segments, largest))
@@ -191,7 +192,7 @@ def _solve(
     nodes = _read(immersion, coarse, grid.times, a, b)
     enough = settings._replace(tolerance=_LOOSE) if settings.polish else settings
     middle = _level(immersion, grid, nodes, enough)
-    grid = _lobatto(immersion, segments) if settings.polish else _chords(immersion, segments)
+    grid = polynomial_grid(immersion, segments) if settings.polish else _chords(immersion, segments)
     nodes = _read(immersion, middle, grid.times, a, b)
     fine = _level(immersion, grid, nodes, settings)
     return _summary(immersion, [coarse, middle, fine], a, b, settings)

@@ -29,12 +29,21 @@ from latentgeom.block_tridiagonal import Factorization, factorize, substitute
 from latentgeom.elements import Grid
 from latentgeom.immersion import Immersion, hessian, jacobian
 
-__all__ = ["MAX_FORMED", "Outcome", "exact_pivot", "relax"]
+__all__ = [
+    "MAX_FORMED",
+    "Outcome",
+    "assemble",
+    "by_element",
+    "diagonal_mass",
+    "exact_pivot",
+    "relax",
+]
 
 _SHRINK, _GROW, _FIRST = 0.1, 10.0, 1e-3  # damping after success, failure, first failure
 _LARGEST = 1.0  # damping above which a small step says nothing about convergence
 _RENEW = 4  # steps between two evaluations of the second derivatives
 _SUSPECT = 0.1  # last pivot below which it is computed anew with exact second derivatives
+_LAST = (0, 0, 0, 0, 0, 1)  # padding that adds the last node
 MAX_FORMED = 50  # coordinates up to which blocks are formed and factored
 
 
@@ -80,43 +89,62 @@ class _System(NamedTuple):
     upper: Tensor
 
 
-def _by_element(grid: Grid, blocks: Tensor) -> Tensor:
-    """Blocks of the inner nodes, ``(B, N - 1, d, d)``, on the diagonal of their elements'."""
-    batch, inner, d, _ = blocks.shape
+def by_element(grid: Grid, blocks: Tensor) -> Tensor:
+    """Blocks of the nodes 1 to N, ``(B, N, d, d)``, on the diagonal of their elements'."""
+    batch, count, d, _ = blocks.shape
     p = grid.degree
-    padded = nn.functional.pad(blocks, (0, 0, 0, 0, 0, 1)).reshape(batch, -1, p, d, 1, d)
+    apart = blocks.reshape(batch, -1, p, d, 1, d)
     eye = torch.eye(p, dtype=blocks.dtype, device=blocks.device)
-    return (padded * eye[:, None, :, None]).reshape(batch, (inner + 1) // p, p * d, p * d)
+    return (apart * eye[:, None, :, None]).reshape(batch, count // p, p * d, p * d)
 
 
-def _system(grid: Grid, part: _Active) -> _System:
-    """Gauss-Newton system, a block an element; the last node is fixed and gets an identity."""
-    batch, _, _, d = part.columns.shape
-    shared = part.columns[:, :, : grid.free]
-    padded = nn.functional.pad(shared, (0, 0, 0, 0, 0, 1))
-    slopes = padded.reshape(batch, -1, grid.degree, shared.shape[2], d).transpose(2, 3).flatten(3)
+def assemble(grid: Grid, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Gauss-Newton Hessian at the nodes 1 to N, a block an element.
+
+    Arguments:
+        grid: Elements of the curves.
+        columns: Jacobians at these nodes, ``(B, N, D, d)``.
+
+    Returns:
+        Diagonal blocks ``(B, E, p d, p d)`` and blocks above them ``(B, E - 1, p d, p d)``.
+    """
+    batch, _, _, d = columns.shape
+    shared = columns[:, :, : grid.free]
+    slopes = shared.reshape(batch, -1, grid.degree, shared.shape[2], d).transpose(2, 3).flatten(3)
     weight = grid.stiffness.repeat_interleave(d, 0).repeat_interleave(d, 1)
     gram = slopes.mT @ slopes
     diagonal = gram * weight[d:, d:]
     diagonal[:, :-1, -d:, -d:] += weight[0, 0] * gram[:, :-1, -d:, -d:]
-    if grid.free is not None:
-        attached = part.columns[:, :, grid.free :]
-        diagonal += _by_element(grid, grid.spring * attached.mT @ attached)
-    diagonal[:, -1].diagonal(dim1=-2, dim2=-1)[:, -d:] = 1.0
     upper = torch.zeros_like(diagonal[:, :-1])
     upper[:, :, -d:] = weight[:d, d:] * (slopes[:, :-1, :, -d:].mT @ slopes[:, 1:])
+    return diagonal, upper
+
+
+def _system(grid: Grid, part: _Active) -> _System:
+    """Gauss-Newton system; the last node is fixed and gets an identity."""
+    batch, d = len(part.columns), part.columns.shape[-1]
+    padded = nn.functional.pad(part.columns, _LAST)
+    diagonal, upper = assemble(grid, padded)
+    if grid.free is not None:
+        attached = part.columns[:, :, grid.free :]
+        diagonal += by_element(grid, nn.functional.pad(grid.spring * attached.mT @ attached, _LAST))
+    diagonal[:, -1].diagonal(dim1=-2, dim2=-1)[:, -d:] = 1.0
     pull = (part.columns.mT @ grid.force(part.image).unsqueeze(-1)).squeeze(-1)
     gradient = nn.functional.pad(pull, (0, 0, 0, 1)).reshape(batch, -1, grid.degree * d)
-    eye = torch.eye(grid.degree, dtype=weight.dtype, device=weight.device)
-    mass = diagonal * eye.repeat_interleave(d, 0).repeat_interleave(d, 1)
-    return _System(gradient, mass, diagonal, upper)
+    return _System(gradient, diagonal_mass(grid, diagonal, d), diagonal, upper)
+
+
+def diagonal_mass(grid: Grid, diagonal: Tensor, d: int) -> Tensor:
+    """What single nodes contribute to the blocks, in whose measure curves are damped."""
+    eye = torch.eye(grid.degree, dtype=diagonal.dtype, device=diagonal.device)
+    return diagonal * eye.repeat_interleave(d, 0).repeat_interleave(d, 1)
 
 
 def _direct_step(grid: Grid, part: _Active) -> matrix_free.Step:
     """Damped Newton; Gauss-Newton for the curves where the Hessian is indefinite."""
     system = _system(grid, part)
     damped = system.diagonal + part.damping[:, None, None, None] * system.mass
-    bend, d = _by_element(grid, part.bend), part.bend.shape[-1]
+    bend, d = by_element(grid, nn.functional.pad(part.bend, _LAST)), part.bend.shape[-1]
     factors = factorize(damped + bend, system.upper)
     pivot = torch.where(factors.positive, _last_pivot(factors, system.mass, d), -1.0)
     if not bool(factors.positive.all()):

@@ -87,7 +87,7 @@ def spread(
         )
     ends = (x.repeat(num_starts, 1) for x in (a, b))
     found = geodesics(immersion, *ends, num_segments=num_segments, initial=torch.cat(first))
-    stacked = GeodesicBatch(*(x.unflatten(0, (num_starts, -1)) for x in found))
+    stacked = GeodesicBatch(*(x.reshape(num_starts, len(a), *x.shape[1:]) for x in found))
     lengths = torch.where(stacked.converged, stacked.length, torch.inf)
     best = lengths.argmin(0)
     rows = torch.arange(len(a))
