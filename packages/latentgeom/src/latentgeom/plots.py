@@ -281,7 +281,7 @@ def draw_metric_plane(metric: Metric, points: Tensor, batch: GeodesicBatch, titl
     for lines, colour in ((circles, _CHOSEN), (batch.points.numpy(), _INDUCED)):
         axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=1.3))
     axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=9, color=_STRAIGHT, linewidths=0)
-    handles = [Line2D([], [], color=_CHOSEN, label="unit circles of the metric"),
+    handles = [Line2D([], [], color=_CHOSEN, label="circles of one radius"),
                Line2D([], [], color=_INDUCED, label="geodesics")]  # fmt: skip
     axes.legend(handles=handles, ncols=2, **_BELOW)
     axes.set(xlabel="$z_1$", ylabel="$z_2$", title=title, xlim=extent[:2], ylim=extent[2:])
