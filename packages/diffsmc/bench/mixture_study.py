@@ -2,8 +2,9 @@
 
     python bench/mixture_study.py tune      candidates on seeds 50 to 59 -> settings/mixture.json
     python bench/mixture_study.py measure   the best on seeds 1000 to 1019 -> mixture_study.json
+    python bench/mixture_study.py diffuse   the diffusion of the same mixtures, likewise
 
-Both take ``--cases``, and continue from the file where they stopped. A run has one island
+All take ``--cases``, and continue from the file where they stopped. A run has one island
 and adapts in its only pass, as the peers do. Evaluations are log-densities of the target with or
 without gradient; pilots, refits and judgements are counted. The best candidate is that of least
 RMSE whose median of evaluations is within the budget.
@@ -21,9 +22,9 @@ from typing import Any
 import torch
 
 from diffsmc import targets
-from diffsmc.methods import Result
+from diffsmc.methods import Method, Result
 from diffsmc.randomness import keyed_generator
-from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
+from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
 from diffsmc.targets import Target
 
 HERE = Path(__file__).parent
@@ -40,6 +41,7 @@ BUDGETS = {
     "funnel10": 4.0e5, "gmm40_2d": 2.0e5, "manywell32": 7.2e5, "unequal_two_d2": 1.5e5,
     "unequal_student_d10": 3.0e5,
 }  # fmt: skip
+DIFFUSED = 400  # particles, 16 steps of 16 draws: about the evaluations of the bridges
 Candidate = dict[str, Any]
 
 
@@ -114,13 +116,15 @@ def mode_mass_error(target: Any, result: Result) -> float | None:
     return float(0.5 * (found - target.masses).abs().sum())
 
 
-def run_once(case: str, settings: Candidate, seed: int) -> dict[str, Any]:
+def run_once(case: str, settings: Candidate, seed: int, diffuse: bool = False) -> dict[str, Any]:
     """One run: error of log Z, mode-mass error, evaluations, path, whether it warned."""
     target, begin = TARGETS[case](), time.process_time()
+    method: Method = build(settings)
+    if diffuse:
+        method = MixtureDiffusion(build(settings), adapt_islands=None)
+    num = DIFFUSED if diffuse else settings["num_particles"]
     with torch.no_grad():
-        result = build(settings).run(
-            target, 1, settings["num_particles"], generator=keyed_generator(seed)
-        )
+        result = method.run(target, 1, num, generator=keyed_generator(seed))
     assert target.log_normalizer is not None
     modes = None
     if case == "gmm40_2d":
@@ -191,12 +195,16 @@ def tune(case: str) -> None:
         write(SETTINGS, content)
 
 
-def measure(case: str) -> None:
-    """Run the best settings on fresh seeds."""
+def measure(case: str, diffuse: bool = False) -> None:
+    """Run the best settings, or the diffusion of their mixtures, on fresh seeds."""
     entry = read(SETTINGS)[case]
     settings = {name: entry[name] for name in ("num_particles", "reference", "method")}
-    runs = [run_once(case, settings, seed) for seed in FRESH]
-    row = {"command": "python bench/mixture_study.py measure", "settings": settings}
+    runs = [run_once(case, settings, seed, diffuse) for seed in FRESH]
+    what = "diffuse" if diffuse else "measure"
+    row = {"command": f"python bench/mixture_study.py {what}", "settings": settings}
+    if diffuse:
+        row["settings"] = {**settings, "num_particles": DIFFUSED}
+    case = f"{case} diffusion" if diffuse else case
     content = read(RESULTS)
     content[case] = {**row, "threads": 1, **summarize(runs), "runs": runs}
     write(RESULTS, content)
@@ -206,12 +214,15 @@ def measure(case: str) -> None:
 def main() -> None:
     """Tune or measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["tune", "measure"])
+    parser.add_argument("what", choices=["tune", "measure", "diffuse"])
     parser.add_argument("--cases", default=",".join(TARGETS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for case in arguments.cases.split(","):
-        (tune if arguments.what == "tune" else measure)(case)
+        if arguments.what == "tune":
+            tune(case)
+        else:
+            measure(case, arguments.what == "diffuse")
 
 
 if __name__ == "__main__":

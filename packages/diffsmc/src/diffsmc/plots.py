@@ -200,7 +200,8 @@ def draw_modes(runs: Mapping[str, Any], num: int = 40) -> Figure:
                 truth = np.asarray(evidence["true_mode_mass"])[order]
                 axis.plot(place, truth, "_", color="black", markersize=11, label="truth")
                 axis.legend(loc="upper right")
-            axis.set(title=name, ylim=(0, None), ylabel="mass")
+            # room for the legend above the bars
+            axis.set(title=name, ylim=(0, 1.25 * mass[:, order].max()), ylabel="mass")
             axis.set_xticks(place, order, fontsize=6.5)
             axis.grid(axis="x", visible=False)
         axes[-1, 0].set_xlabel("mode" if known else "stratum")
