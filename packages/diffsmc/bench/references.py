@@ -75,10 +75,17 @@ def islands(path: TemperedPath, plan: Plan | None, batch: int) -> tuple[Any, Any
     return steps[-1][0], [info for _, info in steps]
 
 
-def save(results: dict[str, Any]) -> None:
-    """Write to another name and move."""
+def read() -> dict[str, Any]:
+    """The references so far."""
+    return json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {}
+
+
+def save(name: str, entry: dict[str, Any]) -> None:
+    """Put an entry into the file, written whole or not at all."""
+    command = "python bench/references.py " + " ".join(TARGETS)
+    content = {**read(), "command": command, "settings": SETTINGS, name: entry}
     fresh = PATH.with_suffix(".partial")
-    fresh.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     fresh.replace(PATH)
 
 
@@ -142,21 +149,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = json.loads(PATH.read_text(encoding="utf-8")) if PATH.is_file() else {}
-    results["command"] = "python bench/references.py " + " ".join(TARGETS)
-    results["settings"] = SETTINGS
     end = time.monotonic() + 60 * arguments.minutes
     for name in arguments.names:
-        target, entry = TARGETS[name](data_file(name)), results.setdefault(name, {})
+        target, entry = TARGETS[name](data_file(name)), read().get(name, {})
         kept = []
         for particles in run_smc(target, entry):
             kept = [*kept, particles][-3:]
-            save(results)
+            save(name, entry)
             if time.monotonic() > end:
                 return
         if "importance" not in entry:
             entry["importance"] = importance(target, torch.cat(kept).double())
-        save(results)
+        save(name, entry)
         print(json.dumps({"target": name, "smc": entry["smc"], "importance": entry["importance"]}))
 
 

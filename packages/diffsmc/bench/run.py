@@ -57,12 +57,22 @@ def read(name: str) -> dict[str, Any]:
     return content
 
 
-def tuned(case: str, method: str) -> tuple[dict[str, Any], int]:
-    """Settings and number of particles of the study; its evaluations scaled to the budget."""
-    best = read("tempered_study.json")[case][method]["best"]
+def tuned(case: str, method: str) -> tuple[dict[str, Any], int, str]:
+    """Settings of the study, a number of particles scaled to the budget, and how many were tried.
+
+    A case that the study hasn't come to gets the settings as they come.
+    """
+    entry = read("tempered_study.json").get(case, {}).get(method)
+    if entry is None:
+        plain = (RandomWalk() if method == "particles" else Tempered()).plain()
+        length = plain["chain_length"]
+        each = (RandomWalk if method == "particles" else Tempered)(**plain).evaluations(15, 1)
+        return plain, max(2, round(CASES[case].budget / each / length)) * length, "untuned"
+    best = entry["best"]
     length = best["settings"]["chain_length"]
     num = best["num_particles"] * CASES[case].budget / best["evaluations"]
-    return best["settings"], max(2, round(num / length)) * length
+    tried = f"best of {len(entry['tried'])}"
+    return best["settings"], max(2, round(num / length)) * length, tried
 
 
 def bridge(case: str) -> ReferenceMixture:
@@ -96,19 +106,19 @@ def calibrate(sampler: Ours, budget: float) -> int:
     return num
 
 
-def methods(name: str) -> Iterator[tuple[str, Any, int]]:
-    """Name, sampler and number of particles of our paths and of the peers."""
+def methods(name: str) -> Iterator[tuple[str, Any, int, str]]:
+    """Name, sampler, number of particles and tuning of our paths and of the peers."""
     target, budget = CASES[name].target(), CASES[name].budget
-    settings, num = tuned(name, "tempered")
-    yield "tempered", Ours(target, Tempered(**settings)), num
+    settings, num, tried = tuned(name, "tempered")
+    yield "tempered", Ours(target, Tempered(**settings)), num, tried
     other: dict[str, Callable[[str], Method]] = {"bridge": bridge, "diffusion": diffusion}
     for path, make in other.items():
         sampler = Ours(target, None, make(name))
-        yield path, sampler, calibrate(sampler, budget)
-    settings, num = tuned(name, "blackjax")
-    yield Blackjax.name, Blackjax(target, Tempered(**settings)), num
-    settings, num = tuned(name, "particles")
-    yield Particles.name, Particles(target, RandomWalk(**settings)), num
+        yield path, sampler, calibrate(sampler, budget), "mixture_study"
+    settings, num, tried = tuned(name, "blackjax")
+    yield Blackjax.name, Blackjax(target, Tempered(**settings)), num, tried
+    settings, num, tried = tuned(name, "particles")
+    yield Particles.name, Particles(target, RandomWalk(**settings)), num, tried
 
 
 def summarize(case: Case, runs: list[Outcome]) -> dict[str, float]:
@@ -127,9 +137,9 @@ def summarize(case: Case, runs: list[Outcome]) -> dict[str, float]:
 def accuracy(name: str, seeds: list[int]) -> None:
     """Run all methods of a case; print every path of ours against every peer."""
     rows, settings = {}, {}
-    for method, sampler, num in methods(name):
+    for method, sampler, num, tried in methods(name):
         rows[method] = summarize(CASES[name], [sampler.run(seed, num) for seed in seeds])
-        settings[method] = f"N={num}"
+        settings[method] = f"N={num}, {tried}"
     peers = [Blackjax.name, Particles.name]
     for path in ("tempered", "bridge", "diffusion"):
         for peer in peers:

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from diffsmc.bridge import StratifiedPath, join_strata
-from diffsmc.kernels import HMC, Mass
+from diffsmc.kernels import HMC, Mass, log_density
 from diffsmc.mixture import Mixture
 from diffsmc.smc import FixedSchedule, Settings, freeze, smc, total_log_normalizer
-from diffsmc.targets import GaussianMixture
+from diffsmc.targets import GaussianMixture, differentiate
 
 
 @pytest.fixture
@@ -40,6 +40,25 @@ def test_the_stratified_evidence_is_unbiased(mixture):
     strata = total_log_normalizer(state).reshape(600, 3) + mixture.weights.log()
     ratio = strata.logsumexp(-1).exp()
     assert abs((ratio.mean() - 1) / (ratio.std() / 600**0.5)) < 3
+
+
+@pytest.mark.parametrize("level", [0.2, 1.0])
+def test_scores_of_strata_are_gradients_of_their_densities(mixture, level, generator):
+    target = GaussianMixture([[-2.0, 0.3], [2.2, 1.0]], [0.8, 0.4], [0.5, 0.5])
+    path = StratifiedPath(target, mixture)
+    cloud = path.start(6, 5, gradient=True, generator=generator)
+    density = path.density(level, gradient=True)
+    components = torch.distributions.MultivariateNormal(mixture.means, scale_tril=mixture.factors)
+
+    def log_prob(x):
+        joint = components.log_prob(x[..., None, :]) + mixture.weights.log()
+        base = components.log_prob(x.transpose(0, 1).reshape(5, 2, 3, 2))
+        base = base.reshape(5, 6).T
+        return base + level * (target.log_prob(x) - joint.logsumexp(-1))
+
+    value, grad = differentiate(log_prob, cloud.particles)
+    torch.testing.assert_close(density.score(cloud.particles, level), grad)
+    torch.testing.assert_close(log_density(density.evaluate(cloud.particles), level), value)
 
 
 def test_strata_join_in_order():

@@ -8,6 +8,8 @@ stays within a stratum, so mass never drifts between modes by chance. In the eng
 stratum is an island of its own: rows are (island, stratum), flattened.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -71,10 +73,17 @@ class StratifiedPath(Path):
 
     @override
     def density(self, level: float, *, gradient: bool) -> Density:
-        def evaluate(x: Tensor) -> Cloud:
-            return self._evaluate(x, self._component(len(x)))
+        component = functools.cache(self._component)
 
-        return Density(evaluate, level)
+        def evaluate(x: Tensor) -> Cloud:
+            return self._evaluate(x, component(len(x)))
+
+        def score(x: Tensor, temperature: float | Tensor) -> Tensor:
+            reference_grad = log_prob_and_grad(self.mixture, x)[1]
+            tilt_grad = self.target.score(x) - reference_grad
+            return component(len(x)).base_score(x) + temperature * tilt_grad
+
+        return Density(evaluate, level, score)
 
 
 def join_strata(values: Tensor, num_strata: int) -> Tensor:
