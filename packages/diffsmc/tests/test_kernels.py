@@ -12,7 +12,6 @@ from diffsmc.kernels import (
     Mass,
     leapfrog,
     log_density,
-    trajectory,
 )
 from diffsmc.reference import GaussianReference, isotropic
 from diffsmc.targets import LogDensity, correlated_gaussian, differentiate
@@ -164,11 +163,11 @@ def test_steps_are_spread_by_the_ratio_that_was_asked_for(generator):
     cloud = path.evaluate(torch.zeros(1, 10_000, 1).double(), gradient=True)
     seen = []
 
-    def watch(cloud, noise, density, factor, step, num_steps):
+    def watch(x, r, step, covariance, temperature, num_steps):
         seen.append(step)
-        return trajectory(cloud, noise, density, factor, step, num_steps)
+        return x, r
 
-    density = path.density(1.0, gradient=True)._replace(trajectory=watch)
+    density = path.density(1.0, gradient=True)._replace(inner=watch)
     unit = Mass(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
     step = torch.tensor([0.3], dtype=torch.float64)
     HMC(2, spread=3.0).step(cloud, density, unit, step, generator=generator)

@@ -46,7 +46,7 @@ __all__ = [
     "Mass",
     "Move",
     "MoveInfo",
-    "Trajectory",
+    "kick_and_drift",
     "leapfrog",
     "log_density",
     "trajectory",
@@ -72,13 +72,16 @@ class Density(NamedTuple):
     """One density of a path: how to evaluate points, and the factor of the tilt.
 
     ``score`` gives the gradient of the log-density alone, ``score(x, temperature)``, where
-    that costs less than ``evaluate``. ``trajectory`` may be a compiled one.
+    that costs less than ``evaluate``; ``inner`` takes the leapfrog steps between a trajectory's
+    ends, compiled.
     """
 
     evaluate: Callable[[Tensor], Cloud]
     temperature: float
     score: Score | None = None
-    trajectory: "Trajectory | None" = None
+    inner: Callable[[Tensor, Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]] | None = (
+        None
+    )
 
 
 class Mass(NamedTuple):
@@ -129,13 +132,21 @@ def _unscale_transposed(factor: Tensor, vectors: Tensor) -> Tensor:
     return solved
 
 
-def _drift(factor: Tensor) -> Callable[[Tensor], Tensor]:
-    r"""Give the map by :math:`LL^\top`, one product a step instead of two."""
-    if factor.dim() == 2:
-        variance = factor.square()[:, None]
-        return lambda r: r * variance
-    covariance = factor @ factor.mT
-    return lambda r: r @ covariance
+def _covariance(factor: Tensor) -> Tensor:
+    r"""Give :math:`LL^\top`, ``(R, D, D)``, or its diagonal, ``(R, 1, D)``."""
+    return factor.square()[:, None] if factor.dim() == 2 else factor @ factor.mT
+
+
+def _drift(covariance: Tensor, r: Tensor) -> Tensor:
+    return r * covariance if covariance.shape[-2] == 1 else r @ covariance
+
+
+def kick_and_drift(
+    x: Tensor, r: Tensor, step: Tensor, covariance: Tensor, score: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Kick momenta by a score and let points drift: an inner leapfrog step, for compilers."""
+    r = torch.addcmul(r, step, score)
+    return torch.addcmul(x, step, _drift(covariance, r)), r
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -164,14 +175,17 @@ def leapfrog(
     cloud: Cloud, momentum: Tensor, density: Density, factor: Tensor, step: Tensor, num_steps: int
 ) -> tuple[Cloud, Tensor]:
     """Take leapfrog steps of size ``step``, ``(R, N, 1)``, in the coordinates of ``factor``."""
-    temperature, drift = density.temperature, _drift(factor)
+    temperature, covariance = density.temperature, _covariance(factor)
     r = _unscale_transposed(factor, momentum)
-    # both are fresh tensors from here on, so they may be written to
     r = torch.addcmul(r, step, _score(cloud, temperature), value=0.5)
-    x = torch.addcmul(cloud.particles, step, drift(r))
-    for _ in range(num_steps - 1):
-        r.addcmul_(step, _score_at(density, x))
-        x.addcmul_(step, drift(r))
+    x = torch.addcmul(cloud.particles, step, _drift(covariance, r))
+    if density.inner is not None:
+        x, r = density.inner(x, r, step, covariance, temperature, num_steps - 1)
+    else:
+        # x and r are fresh tensors, so they may be written to
+        for _ in range(num_steps - 1):
+            r.addcmul_(step, _score_at(density, x))
+            x.addcmul_(step, _drift(covariance, r))
     new = density.evaluate(x)
     r.addcmul_(step, _score(new, temperature), value=0.5)
     return new, _scale_transposed(factor, r)
@@ -200,9 +214,6 @@ def trajectory(
     kinetic = 0.5 * (noise.square().sum(-1) - end.square().sum(-1))
     temperature = density.temperature
     return new, log_density(new, temperature) - log_density(cloud, temperature) + kinetic
-
-
-Trajectory = Callable[[Cloud, Tensor, Density, Tensor, Tensor, int], tuple[Cloud, Tensor]]
 
 
 class Move(ABC):
@@ -243,20 +254,19 @@ def _trajectory(
     *,
     generator: torch.Generator,
 ) -> tuple[Cloud, Tensor]:
-    """Follow a trajectory with fresh momenta, compiled where the density has it so.
+    """Follow a trajectory with fresh momenta.
 
     On a CPU many particles go block by block: what a block needs stays in its cache.
     """
-    follow = density.trajectory or trajectory
     noise = _normal(cloud.particles, generator)
     step = step.to(noise.dtype).expand(*noise.shape[:2], 1)
     islands, num, dim = noise.shape
     block = max(1, BLOCK // (islands * dim))
     if noise.device.type != "cpu" or num <= block:
-        return follow(cloud, noise, density, mass.factor, step, num_leapfrogs)
+        return trajectory(cloud, noise, density, mass.factor, step, num_leapfrogs)
     clouds = map(Cloud._make, zip(*(part.split(block, 1) for part in cloud), strict=True))
     parts = [
-        follow(*part, density, mass.factor, size, num_leapfrogs)
+        trajectory(*part, density, mass.factor, size, num_leapfrogs)
         for *part, size in zip(clouds, noise.split(block, 1), step.split(block, 1), strict=True)
     ]
     ends, ratios = zip(*parts, strict=True)

@@ -288,7 +288,7 @@ class Tempering(Method):
             ``num_moves``; it divides the number of particles.
         adapt_islands: Islands of a first pass that adapts; what it adapted is frozen, and
             the evidence of the second pass unbiased. None adapts in the only pass.
-        compiled: Whether trajectories are compiled, which pays in long runs of small targets
+        compiled: Whether leapfrog steps are compiled, which pays in long runs of small targets
             and needs a C++ compiler.
         single: Whether particles are kept in single precision, with weights in double.
     """

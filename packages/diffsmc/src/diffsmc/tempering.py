@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .compilation import CompiledTrajectory
+from .compilation import CompiledLeapfrog
 from .kernels import Cloud, Density
 from .reference import GaussianReference
 from .smc import Path
@@ -33,7 +33,7 @@ class TemperedPath(Path):
         target: The target.
         base: Where the path starts. Its mean may be ``(R, 1, D)`` and its factor
             ``(R, D, D)``, one for each island.
-        compiled: Whether trajectories are compiled.
+        compiled: Whether leapfrog steps are compiled.
         single: Whether particles and gradients are ``float32``; weights, and what they are made
             of, stay ``float64``.
     """
@@ -59,9 +59,7 @@ class TemperedPath(Path):
         inverse = torch.linalg.solve_triangular(base.factor, eye, upper=False)
         self._precision = _simplest(inverse.mT @ inverse)
         self._mean = _without_zeros(base.mean)
-        self._trajectory = (
-            CompiledTrajectory(self._evaluate_with_gradient, self.score) if compiled else None
-        )
+        self._inner = CompiledLeapfrog(self.score) if compiled else None
 
     @override
     def start(
@@ -122,7 +120,7 @@ class TemperedPath(Path):
     def density(self, level: float, *, gradient: bool) -> Density:
         if not gradient:
             return Density(lambda x: self.evaluate(x, gradient=False), level)
-        return Density(self._evaluate_with_gradient, level, self.score, self._trajectory)
+        return Density(self._evaluate_with_gradient, level, self.score, self._inner)
 
     def _evaluate_with_gradient(self, x: Tensor) -> Cloud:
         return self.evaluate(x, gradient=True)
