@@ -264,10 +264,10 @@ def _trajectory(
     block = max(1, BLOCK // (islands * dim))
     if noise.device.type != "cpu" or num <= block:
         return trajectory(cloud, noise, density, mass.factor, step, num_leapfrogs)
-    clouds = map(Cloud._make, zip(*(part.split(block, 1) for part in cloud), strict=True))
+    columns = [torch.split(part, block, 1) for part in (*cloud, noise, step)]
     parts = [
-        trajectory(*part, density, mass.factor, size, num_leapfrogs)
-        for *part, size in zip(clouds, noise.split(block, 1), step.split(block, 1), strict=True)
+        trajectory(Cloud(*part), kick, density, mass.factor, size, num_leapfrogs)
+        for *part, kick, size in zip(*columns, strict=True)
     ]
     ends, ratios = zip(*parts, strict=True)
     return Cloud(*(torch.cat(part, 1) for part in zip(*ends, strict=True))), torch.cat(ratios, 1)
