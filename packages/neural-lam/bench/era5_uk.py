@@ -3,7 +3,7 @@
 Trains `configs/era5-uk-direct.yaml` with three seeds, with the true boundary and with the
 boundary held, forecasts the 125 analysis times of the last fifth of the month and verifies them
 with uniform weights, as the reference scores below. Finished parts are kept, so that the
-study goes on where it was stopped:
+study goes on where it was stopped; `--only` does one of them:
 
     python bench/era5_uk.py --data era5_uk_2m_temperature_2019-03.nc --work out/era5-uk-study
 
@@ -107,23 +107,28 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="one part, true-0 to held-2, without writing the result")
     chosen = parser.parse_args()
     parts = []
     for held in (False, True):
         for seed in range(chosen.seeds):
-            folder = chosen.work / f"{'held' if held else 'true'}-{seed}"
+            name = f"{'held' if held else 'true'}-{seed}"
+            if chosen.only not in {None, name}:
+                continue
+            folder = chosen.work / name
             folder.mkdir(parents=True, exist_ok=True)
             record = folder / "record.json"
             if not record.exists():
                 part = study(chosen.data, folder, seed=seed, held=held)
                 record.write_text(json.dumps(part), encoding="utf-8")
             parts.append(json.loads(record.read_text(encoding="utf-8")))
-            result = {
-                "command": "python bench/era5_uk.py --data FILE --work FOLDER",
-                "setting": "configs/era5-uk-direct.yaml, one thread; blocks of 2 days",
-                "best_simple_rmse": {"true boundary": BEST[False], "held boundary": BEST[True]},
-                "largest_ratio_over_seeds": summary(parts),
-                "runs": parts,
-                "versions": environment(),
-            }
-            Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    result = {
+        "command": "python bench/era5_uk.py --data FILE --work FOLDER",
+        "setting": "configs/era5-uk-direct.yaml, one thread; blocks of 2 days",
+        "best_simple_rmse": {"true boundary": BEST[False], "held boundary": BEST[True]},
+        "largest_ratio_over_seeds": summary(parts),
+        "runs": parts,
+        "versions": environment(),
+    }
+    if chosen.only is None:
+        Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
