@@ -186,3 +186,39 @@ def test_help_is_fast_and_free_of_torch():
     )
     assert time.perf_counter() - start < 0.5
     assert all(f"\n  {verb} " in shown.stdout for verb in VERBS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_a_killed_forecast_goes_on_to_the_same_store(tmp_path, config):
+    path = str(config({"init_args": {"lead_steps": 1, "evaluation_batch_size": 1}}))
+    saved = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
+    saved["init_args"] = {"dirpath": str(tmp_path), "filename": "last"}
+    arguments = ["fit", "--config", path, "--trainer.max_steps", "2"]
+    assert main([*arguments, "--trainer.callbacks", json.dumps([saved])]) == 0
+
+    def command(output):
+        given = ["forecast", "--config", path, "--ckpt_path", str(tmp_path / "last.ckpt")]
+        return [sys.executable, "-m", "neural_lam", *given, "--output", str(output)]
+
+    whole, broken = tmp_path / "whole.zarr", tmp_path / "broken.zarr"
+    assert main(command(whole)[3:]) == 0
+    process = subprocess.Popen(command(broken), cwd=tmp_path, stderr=subprocess.DEVNULL)
+    notes = tmp_path / "broken.zarr.part" / ".written"
+    while process.poll() is None and len(list(notes.glob("[0-9]*"))) < 2:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not broken.exists()
+    assert 2 <= len(list(notes.glob("[0-9]*"))) < 11
+    assert main(command(broken)[3:]) == 0
+    files = {
+        store: {
+            str(file.relative_to(store)): file.read_bytes()
+            for file in store.rglob("*")
+            if file.is_file()
+        }
+        for store in (whole, broken)
+    }
+    assert files[whole] == files[broken]
+    assert not list(tmp_path.glob("*.part"))

@@ -4,7 +4,14 @@ import torch
 import xarray as xr
 
 from neural_lam.data.fields import FieldStore
-from neural_lam.forecasts import create_forecasts, finish_forecasts, partial_path, write_forecast
+from neural_lam.forecasts import (
+    create_forecasts,
+    finish_forecasts,
+    partial_path,
+    resume_forecasts,
+    write_forecast,
+    written_forecasts,
+)
 
 
 @pytest.fixture
@@ -57,3 +64,44 @@ def test_a_forecast_that_has_blown_up_is_not_written(tmp_path, store):
         write_forecast(path, store, 0, forecast)
     with xr.open_zarr(partial_path(path), consolidated=False) as data:
         assert np.isnan(data["height"]).all()
+
+
+def plan(store, path, attributes=None):
+    resume_forecasts(path, store, store.times[:4], 2, attributes or {"seed": 3})
+    return written_forecasts(path)
+
+
+def fill(store, path, positions):
+    for position in positions:
+        write_forecast(path, store, position, store.states(position, position + 2))
+
+
+def content(folder):
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_an_interrupted_store_is_continued_to_the_same_bytes(tmp_path, store):
+    whole, broken = str(tmp_path / "whole.zarr"), str(tmp_path / "broken.zarr")
+    assert plan(store, whole) == set()
+    fill(store, whole, range(4))
+    finish_forecasts(whole)
+    assert plan(store, broken) == set()
+    fill(store, broken, (2, 0))
+    # Half a chunk of the forecast that was being written.
+    chunk = next((tmp_path / "broken.zarr.part/height/c").rglob("2/0/*/*/0"))
+    other = tmp_path / "broken.zarr.part/height/c/1" / "/".join(chunk.parts[-4:])
+    other.parent.mkdir(parents=True)
+    other.write_bytes(chunk.read_bytes()[:50])
+    assert plan(store, broken) == {0, 2}
+    fill(store, broken, (1, 3))
+    finish_forecasts(broken)
+    assert content(tmp_path / "whole.zarr") == content(tmp_path / "broken.zarr")
+
+
+def test_an_unfinished_store_of_other_forecasts_is_not_continued(tmp_path, store):
+    path = str(tmp_path / "forecast.zarr")
+    plan(store, path)
+    fill(store, path, (1,))
+    assert plan(store, path) == {1}
+    assert plan(store, path, {"seed": 4}) == set()

@@ -7,8 +7,12 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from torch import Tensor
 
-from neural_lam.data.windows import Windows
-from neural_lam.forecasts import create_forecasts, finish_forecasts, write_forecast
+from neural_lam.forecasts import (
+    finish_forecasts,
+    resume_forecasts,
+    write_forecast,
+    written_forecasts,
+)
 
 __all__ = ["ForecastWriter", "RunTimer"]
 
@@ -21,7 +25,7 @@ class RunTimer(Timer):
 
 
 class ForecastWriter(BasePredictionWriter):
-    """Writes forecasts as they are made.
+    """Writes forecasts as they are made; a run that was killed goes on where it stopped.
 
     Arguments:
         output: zarr store.
@@ -33,19 +37,14 @@ class ForecastWriter(BasePredictionWriter):
         self.output, self.attributes = output, attributes or {}
         self._position: dict[int, int] = {}
 
-    def _windows(self, trainer: lightning.Trainer) -> Windows:
-        loaders: Any = trainer.predict_dataloaders
-        windows: Windows = loaders.dataset
-        return windows
-
-    def on_predict_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Create the store."""
-        windows = self._windows(trainer)
+        """Create the store, or find out what is still to be written to it."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        windows = data.predict_dataloader().dataset
         analysis = windows.analysis.tolist()
         self._position = {index: position for position, index in enumerate(analysis)}
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         attributes = {
             "data": data.path,
             "boundary_width": data.boundary_width,
@@ -55,7 +54,10 @@ class ForecastWriter(BasePredictionWriter):
         }
         if trainer.is_global_zero:
             times = windows.store.times[analysis]
-            create_forecasts(self.output, windows.store, times, windows.num_steps, attributes)
+            resume_forecasts(self.output, windows.store, times, windows.num_steps, attributes)
+        trainer.strategy.barrier()
+        data.forecast_done = {analysis[position] for position in written_forecasts(self.output)}
+        # Nobody writes before everybody has read what is written.
         trainer.strategy.barrier()
 
     def write_on_batch_end(
@@ -69,15 +71,15 @@ class ForecastWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the forecasts of a batch."""
-        store = self._windows(trainer).store
+        store = trainer.datamodule.store  # type: ignore[attr-defined]
         for index, forecast in zip(*prediction, strict=True):
             write_forecast(self.output, store, self._position[int(index)], forecast.float().cpu())
 
-    def on_predict_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Move the finished store into place."""
+        """Move the store into place, if it is finished."""
         trainer.strategy.barrier()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and len(written_forecasts(self.output)) == len(self._position):
             finish_forecasts(self.output)
         trainer.strategy.barrier()

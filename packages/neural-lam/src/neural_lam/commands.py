@@ -1,10 +1,12 @@
 """The Lightning command line of the package: verbs, defaults, and errors in one line."""
 
+import hashlib
 import logging
 import warnings
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -52,6 +54,7 @@ def _training_attributes(path: str, content: dict[str, Any]) -> dict[str, str | 
     ]
     attributes: dict[str, str | int | float] = {
         "checkpoint": path,
+        "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         "training_steps": int(content["global_step"]),
         "num_weights": sum(value.numel() for value in weights),
     }

@@ -3,9 +3,11 @@
 ``time`` is the analysis time, ``prediction_timedelta`` the lead time; then ``level`` where
 the variable has one, ``latitude`` and ``longitude``. One chunk holds one forecast, so that
 many processes write disjoint chunks of one store. It grows under a temporary name and is
-moved when it is whole.
+moved when it is whole. Beside its chunks it notes which forecasts are written, so that a run that
+was killed goes on where it stopped, and gives the same store.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -20,7 +22,14 @@ from torch import Tensor
 from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore, Feature
 
-__all__ = ["create_forecasts", "finish_forecasts", "partial_path", "write_forecast"]
+__all__ = [
+    "create_forecasts",
+    "finish_forecasts",
+    "partial_path",
+    "resume_forecasts",
+    "write_forecast",
+    "written_forecasts",
+]
 
 
 _GRID_ATTRIBUTES = {
@@ -34,6 +43,33 @@ _GRID_ATTRIBUTES = {
 def partial_path(path: str) -> str:
     """Where a store grows."""
     return f"{path.rstrip('/')}.part"
+
+
+def _notes(path: str) -> Path:
+    return Path(partial_path(path)) / ".written"
+
+
+def written_forecasts(path: str) -> set[int]:
+    """Positions of the forecasts that an unfinished store holds."""
+    return {int(note.name) for note in _notes(path).glob("[0-9]*")}
+
+
+def resume_forecasts(
+    path: str,
+    store: Datastore,
+    times: NDArray[np.datetime64],
+    num_steps: int,
+    attributes: dict[str, str | int | float],
+) -> None:
+    """Keep an unfinished store of the same forecasts, or create one; as `create_forecasts`."""
+    description = json.dumps(
+        [[str(time) for time in times], num_steps, store.features, attributes], sort_keys=True
+    )
+    plan = _notes(path) / "plan"
+    if not plan.is_file() or plan.read_text(encoding="utf-8") != description:
+        create_forecasts(path, store, times, num_steps, attributes)
+        _notes(path).mkdir()
+        plan.write_text(description, encoding="utf-8")
 
 
 def _variables(features: Sequence[Feature]) -> dict[str, list[Feature]]:
@@ -132,10 +168,14 @@ def write_forecast(path: str, store: Datastore, position: int, forecast: Tensor)
         assert isinstance(array, zarr.Array)
         array[position] = block[:, 0] if features[0].level is None else block
         first += len(features)
+    _notes(path).mkdir(exist_ok=True)
+    # After the chunks: a forecast without a note is made again.
+    (_notes(path) / str(position)).touch()
 
 
 def finish_forecasts(path: str) -> None:
     """Move the whole store into place."""
     partial = partial_path(path)
+    shutil.rmtree(_notes(path), ignore_errors=True)
     shutil.rmtree(path, ignore_errors=True)
     os.replace(partial, path)

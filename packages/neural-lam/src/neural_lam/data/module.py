@@ -76,6 +76,7 @@ class GriddedData(lightning.LightningDataModule):
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
+        self.forecast_done: set[int] = set()
         self.guess_reach = guess_reach
         self.day_components, self.held_boundary = day_components, held_boundary
         self._store: FieldStore | None = None
@@ -145,5 +146,8 @@ class GriddedData(lightning.LightningDataModule):
         return self._evaluation(2)
 
     def predict_dataloader(self) -> EvaluationLoader:
-        """Every window of the test period once."""
-        return self._evaluation(2)
+        """Every window of the test period once, but for those whose forecast is there."""
+        loader = self._evaluation(2)
+        analysis = loader.dataset.analysis.tolist()  # type: ignore[attr-defined]
+        done = {number for number, index in enumerate(analysis) if index in self.forecast_done}
+        return EvaluationLoader(loader.dataset, loader.batch_size, done)

@@ -124,6 +124,7 @@ class UpstreamData(lightning.LightningDataModule):
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
+        self.forecast_done: set[int] = set()
         self._store: PreparedStore | MepsStore | None = None
         self._domain: Domain | None = None
 
@@ -189,5 +190,8 @@ class UpstreamData(lightning.LightningDataModule):
         return self._evaluation(2)
 
     def predict_dataloader(self) -> EvaluationLoader:
-        """Every window of the test split once."""
-        return self._evaluation(2)
+        """Every window of the test split once, but for those whose forecast is there."""
+        loader = self._evaluation(2)
+        analysis = loader.dataset.analysis.tolist()  # type: ignore[attr-defined]
+        done = {number for number, index in enumerate(analysis) if index in self.forecast_done}
+        return EvaluationLoader(loader.dataset, loader.batch_size, done)
