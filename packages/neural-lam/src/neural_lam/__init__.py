@@ -33,6 +33,7 @@ _EXPORTS = {
     "write_upstream_graph": "upstream",
 }
 _MODULES = {
+    "autoregression",
     "baselines",
     "callbacks",
     "checkpoints",
@@ -49,6 +50,7 @@ _MODULES = {
     "guards",
     "layers",
     "loading",
+    "lorenz",
     "losses",
     "mesh",
     "plots",

@@ -14,7 +14,13 @@ from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
 from neural_lam.data.windows import Batch
 from neural_lam.direct import DirectPredictor, damping_factors
 from neural_lam.graph import Graph
-from neural_lam.losses import interior_mean, scaled_square_error
+from neural_lam.losses import (
+    Loss,
+    WeightedSquare,
+    change_spread,
+    interior_mean,
+    scaled_square_error,
+)
 from neural_lam.predictors import GridNetwork
 from neural_lam.randomness import keyed_generator
 from neural_lam.rollout import rollout
@@ -174,8 +180,9 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         checkpoint["domain"] = domain_to_dict(self.domain)
         # The command line keeps a network as its class path; a function would need pickled code.
         hyperparameters = checkpoint.get("hyper_parameters", {})
-        if callable(hyperparameters.get("network")):
-            del hyperparameters["network"]
+        for name in ("network", "loss"):
+            if callable(hyperparameters.get(name)):
+                del hyperparameters[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the predictor when there is no data to build it for."""
@@ -283,6 +290,8 @@ class Forecaster(GriddedForecaster):
         look_ahead: Whether the network sees the boundary of the next time.
         show_change: Whether it sees the last change instead of the state before.
         held_boundary: Whether the boundary stays as it was at the analysis time.
+        loss: Of the rollout; by default the weighted squared error.
+        feature_weights: Of the state features in the loss; by default all alike.
     """
 
     def __init__(
@@ -295,6 +304,8 @@ class Forecaster(GriddedForecaster):
         look_ahead: bool = False,
         show_change: bool = False,
         held_boundary: bool = False,
+        loss: Loss | None = None,
+        feature_weights: list[float] | None = None,
     ) -> None:
         super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
         self.save_hyperparameters()
@@ -304,6 +315,8 @@ class Forecaster(GriddedForecaster):
                 f"curriculum must start at 0 with at least 1 step, got {self.curriculum}"
             )
         self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.loss = WeightedSquare() if loss is None else loss
+        self.feature_weights = feature_weights
 
     def build(self, domain: Domain) -> StepPredictor:
         """The step predictor for a domain."""
@@ -320,7 +333,7 @@ class Forecaster(GriddedForecaster):
         return self.loss_scale
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Mean squared error of a rollout, in units of one-step changes."""
+        """Loss of a rollout, errors in units of one-step changes."""
         length = rollout_length(self.global_step, self.curriculum)
         if length > batch.target.shape[1]:
             raise ValueError(
@@ -328,7 +341,19 @@ class Forecaster(GriddedForecaster):
                 f" but data.rollout_steps is {batch.target.shape[1]}"
             )
         short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
-        return scaled_square_error(self(short), short.target, self.loss_weights, self.loss_scale)
+        scale = self.loss_scale
+        weights = torch.full_like(scale, 1 / len(scale))
+        if self.feature_weights is not None:
+            if len(self.feature_weights) != len(scale):
+                raise InputError(
+                    f"feature_weights: expected {len(scale)}, one for each feature,"
+                    f" got {len(self.feature_weights)}"
+                )
+            weights = scale.new_tensor(self.feature_weights)
+        # In standardised units, as the published weights are.
+        std = cast(Domain, self.domain).statistics.std.to(scale)
+        spread = change_spread(scale / std, weights)
+        return self.loss(self(short) / std, short.target / std, spread, self.loss_weights).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the squared errors of a batch."""
