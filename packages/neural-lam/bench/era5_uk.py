@@ -19,7 +19,10 @@ import numpy as np
 import xarray as xr
 
 from neural_lam.__main__ import main
+from neural_lam.data.domain import frame_interior
+from neural_lam.data.fields import FieldStore
 from neural_lam.evaluation import environment
+from neural_lam.verification import scores, sums
 
 LEADS = (1, 3, 6, 12, 24)
 # The best simple forecasts, RMSE in K by lead time, computed independently of this package.
@@ -42,6 +45,27 @@ def run(arguments: list[str]) -> None:
         raise SystemExit(f"neural-lam {' '.join(arguments)}: exit code {code}")
 
 
+def scored(forecast: str, data: str, folder: Path, *, simple: bool) -> xr.Dataset:
+    """Scores of the model, and those of the simple forecasts by ``verify``."""
+    if simple:
+        run(["verify", "--forecast", forecast, "--output", str(folder), "--uniform", "true"])
+        with xr.open_dataset(folder / "scores.nc", decode_timedelta=True) as scores_of_all:
+            found: xr.Dataset = scores_of_all.isel(feature=0).load()
+        return found
+    store = FieldStore(data, ["2m_temperature"])
+    weights = frame_interior(store.shape, 4).reshape(store.shape).numpy()
+    with xr.open_zarr(forecast, consolidated=False, decode_timedelta=True) as given:
+        found_at = np.searchsorted(store.times, given["time"].values)
+        leads, fields = given["prediction_timedelta"].values, given["2m_temperature"].values
+    truth = np.stack(
+        [store.states(int(t) + 1, int(t) + 1 + len(leads)).numpy() for t in found_at]
+    ).reshape(fields.shape)
+    rows = sums(
+        fields[:, :, None].astype(float), truth[:, :, None].astype(float), np.zeros(1), weights
+    )
+    return scores({"model": rows}, ["2m_temperature"], leads, block=48).isel(feature=0)
+
+
 def study(data: str, folder: Path, *, seed: int, held: bool) -> dict[str, object]:
     """Train, forecast and verify once."""
     settings = ["--config", "era5-uk-direct.yaml", "--seed_everything", str(seed)]
@@ -61,9 +85,7 @@ def study(data: str, folder: Path, *, seed: int, held: bool) -> dict[str, object
     trained = cpu_seconds() - start
     forecast = str(folder / "forecast.zarr")
     run(["forecast", *settings, "--ckpt_path", str(folder / "last.ckpt"), "--output", forecast])
-    run(["verify", "--forecast", forecast, "--output", str(folder), "--uniform", "true"])
-    with xr.open_dataset(folder / "scores.nc", decode_timedelta=True) as scores:
-        table = scores.isel(feature=0).load()
+    table = scored(forecast, data, folder, simple=seed == 0)
     hours = table["prediction_timedelta"].values / np.timedelta64(1, "h")
     chosen = table.isel(prediction_timedelta=[int(np.flatnonzero(hours == h)[0]) for h in LEADS])
     rows = {

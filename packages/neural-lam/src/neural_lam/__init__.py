@@ -47,6 +47,7 @@ _MODULES = {
     "forecasts",
     "fused",
     "graph",
+    "grib",
     "guards",
     "layers",
     "loading",

@@ -16,6 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from neural_lam.callbacks import ForecastWriter
 from neural_lam.checkpoints import CheckpointError, read_checkpoint
 from neural_lam.configuration import InputError, explain, innermost, resolve_configs
+from neural_lam.data.domain import domain_from_dict
 from neural_lam.guards import NonFiniteGuard
 
 __all__ = ["CommandLine", "ForecastTrainer", "run_function", "run_lightning"]
@@ -43,6 +44,8 @@ class ForecastTrainer(lightning.Trainer):
         if "domain" not in content:
             raise CheckpointError(ckpt_path, "not a checkpoint of a forecaster: it has no 'domain'")
         self.callbacks.append(ForecastWriter(output, _training_attributes(ckpt_path, content)))  # type: ignore[attr-defined]
+        # Standardised, meshed and guessed as in the training, whatever the data say now.
+        model.adopt(domain_from_dict(content["domain"]))  # type: ignore[operator]
         self.predict(model, datamodule=datamodule, ckpt_path=ckpt_path, return_predictions=False)
 
 

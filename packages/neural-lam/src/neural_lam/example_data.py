@@ -1,8 +1,11 @@
-"""Example data sets: simulated ones made on the spot, real ones taken from a file."""
+"""Example data sets: simulated ones made on the spot, real ones fetched or taken from a file."""
 
+import hashlib
 import os
 import shutil
+import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neural_lam.configuration import InputError
+from neural_lam.grib import read_grib
 from neural_lam.simulators import (
     TwoLayerFlow,
     perturbed_rest,
@@ -18,7 +22,7 @@ from neural_lam.simulators import (
     streamfunction,
 )
 
-__all__ = ["from_netcdf", "two_layer_window", "write_store"]
+__all__ = ["ERA5_UK", "Download", "fetch", "from_file", "two_layer_window", "write_store"]
 
 _GRAVITY = 9.80665
 _CORIOLIS = 1.0e-4
@@ -157,14 +161,91 @@ def _height_dataset(
     return data
 
 
-def from_netcdf(source: str) -> xr.Dataset:
-    """An example data set from a NetCDF file on disk.
+class Download(NamedTuple):
+    """A public file.
+
+    Arguments:
+        url: Where it is.
+        md5: Of its content.
+    """
+
+    url: str
+    md5: str
+
+
+# ERA5 2 m temperature over the British Isles. Contains modified Copernicus Climate Change
+# Service information (2019).
+ERA5_UK = Download(
+    "https://github.com/pydata/xarray-data/raw/master/era5-2mt-2019-03-uk.grib",
+    "eae4f0d198f4f6c16ba950975a217155",
+)
+
+
+def fetch(download: Download, path: str, *, timeout: float = 60.0) -> None:
+    """Fetch a file to a temporary name, check it, move it into place.
 
     Raises:
-        ValueError: The file is missing or is no NetCDF file.
+        InputError: It can't be had, or its content isn't what it was.
+    """
+    try:
+        with urllib.request.urlopen(download.url, timeout=timeout) as answer:
+            content = answer.read()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{download.url}: can't be fetched ({error}); download it and give it as --source"
+        ) from None
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != download.md5:
+        raise InputError(f"{download.url}: expected the md5 {download.md5}, got {found}")
+    partial = f"{path}.part"
+    Path(partial).write_bytes(content)
+    os.replace(partial, path)
+
+
+def _from_grib(source: str) -> xr.Dataset:
+    """2 m temperature of a GRIB file with one field a time."""
+    fields = sorted(read_grib(source), key=lambda field: field.time)
+    if {field.parameter for field in fields} != {167}:
+        raise InputError(f"{source}: expected 2 m temperature (parameter 167) alone")
+    first = fields[0]
+    attributes = {
+        "units": "K",
+        "long_name": "2 metre temperature",
+        "standard_name": "air_temperature",
+    }
+    return xr.Dataset(
+        {
+            "2m_temperature": (
+                ("time", "latitude", "longitude"),
+                np.stack([field.values for field in fields]),
+                attributes,
+            )
+        },
+        {
+            "time": [field.time for field in fields],
+            "latitude": ("latitude", first.latitude, {"units": "degrees_north"}),
+            "longitude": ("longitude", first.longitude, {"units": "degrees_east"}),
+        },
+        {
+            "title": "ERA5 hourly 2 m temperature, British Isles, March 2019, 0.25 degree",
+            "source": "ERA5; era5-2mt-2019-03-uk.grib of pydata/xarray-data",
+            "licence": "Contains modified Copernicus Climate Change Service information (2019)",
+        },
+    )
+
+
+def from_file(source: str) -> xr.Dataset:
+    """An example data set from a NetCDF or GRIB file on disk.
+
+    Raises:
+        ValueError: The file is missing or is neither.
     """
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file")
+    with open(source, "rb") as file:
+        beginning = file.read(4)
+    if beginning == b"GRIB":
+        return _from_grib(source)
     try:
         data = xr.load_dataset(source)
     except (OSError, ValueError) as error:

@@ -13,10 +13,9 @@ import xarray as xr
 import yaml
 
 from neural_lam import evaluation
-from neural_lam.configuration import InputError
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import write_statistics
-from neural_lam.example_data import from_netcdf, two_layer_window, write_store
+from neural_lam.example_data import ERA5_UK, fetch, from_file, two_layer_window, write_store
 from neural_lam.graph import write_graph
 from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
 from neural_lam.simulators import TwoLayerFlow
@@ -96,9 +95,9 @@ def example_data(
 
     Arguments:
         name: two-layer-qg is simulated; era5-uk, hourly 2 m temperature over the British
-            Isles in March 2019, is taken from a file.
+            Isles in March 2019, is fetched from pydata/xarray-data, or taken from a file.
         output: zarr store to write.
-        source: For era5-uk, the NetCDF file to take it from.
+        source: For era5-uk, a NetCDF or GRIB file to take it from.
         days: Length of the simulated data.
         interval_hours: Between its states.
         precision: Of its integration; single takes half the time.
@@ -110,8 +109,10 @@ def example_data(
         return
     if name == "era5-uk":
         if source is None:
-            raise InputError("era5-uk: name its NetCDF file with --source")
-        write_store(from_netcdf(source), output)
+            source = f"{output.rstrip('/')}.grib"
+            Path(source).parent.mkdir(parents=True, exist_ok=True)
+            fetch(ERA5_UK, source)
+        write_store(from_file(source), output)
     else:
         flow = TwoLayerFlow()
         window = two_layer_window(
