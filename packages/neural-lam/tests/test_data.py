@@ -270,3 +270,59 @@ def test_the_splits_do_not_overlap(wave_store):
     assert int(validation.max()) + 3 < 42 <= int(test.min())
     with pytest.raises(ValueError, match="validation_from < test_from"):
         GriddedData(wave_store, ["height"], validation_from=0.9, test_from=0.5)
+
+
+def test_wrong_units_get_one_clear_line(tmp_path, waves):
+    def opened(name, units, shift=0.0):
+        path = str(tmp_path / "units.zarr")
+        field = (waves["height"] + shift).assign_attrs(units=units)
+        field.to_dataset(name=name).to_zarr(path, mode="w", consolidated=False)
+        return FieldStore(path, [name])
+
+    with pytest.raises(ValueError, match="2m_temperature has the units 'm'; a temperature has one"):
+        opened("2m_temperature", "m")
+    with pytest.raises(ValueError, match="says units 'K', but its mean at the first time is 119"):
+        opened("2m_temperature", "K")
+    assert opened("2m_temperature", "K", 150.0).features[0].units == "K"
+    with pytest.raises(ValueError, match="surface_pressure has the units 'K'"):
+        opened("surface_pressure", "K")
+
+
+def test_a_truncated_store_gets_one_clear_line(tmp_path, waves):
+    for number, (pattern, message) in enumerate(
+        (
+            ("height/c/*/*/*/*", "height can't be read"),
+            ("height/zarr.json", "can't be read"),
+            ("zarr.json", "can't be read"),
+        )
+    ):
+        path = tmp_path / f"{number}.zarr"
+        waves.to_zarr(path, consolidated=False)
+        file = next(path.glob(pattern))
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        with pytest.raises(ValueError, match=message) as caught:
+            FieldStore(str(path), ["height"])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_polar_cell_is_a_cap():
+    latitude = torch.linspace(-90, 90, 19, dtype=torch.float64)
+    area = area_weights(latitude)
+    edges = torch.deg2rad(torch.linspace(-95, 95, 20, dtype=torch.float64).clamp(-90, 90)).sin()
+    torch.testing.assert_close(area, edges.diff() / edges.diff().mean())
+
+
+def test_a_projected_store_has_places_and_positions(tmp_path, waves):
+    latitude, longitude = np.meshgrid(np.linspace(50, 60, 14), np.linspace(0, 9, 17), indexing="ij")
+    data = waves.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
+    data = data.assign_coords(
+        y=2500.0 * np.arange(14), x=2500.0 * np.arange(17),
+        latitude=(("y", "x"), latitude), longitude=(("y", "x"), longitude),
+    )  # fmt: skip
+    path = str(tmp_path / "projected.zarr")
+    data.to_zarr(path, consolidated=False)
+    store = FieldStore(path, ["height"])
+    assert store.dims == ("y", "x")
+    np.testing.assert_array_equal(store.latitude, latitude.ravel())
+    np.testing.assert_array_equal(store.positions[18], [2500.0, 2500.0])
+    np.testing.assert_array_equal(store.states(0, 1)[0, :, 0], waves["height"][0, 0].values.ravel())

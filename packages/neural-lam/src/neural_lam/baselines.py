@@ -262,7 +262,9 @@ def _components(rows: Array, size: int) -> Array:
     leading = vectors[:, ::-1][:, :size]
     if len(rows) >= rows.shape[1]:
         return np.asarray(leading)
-    return np.asarray(rows.T @ leading / np.sqrt(values[::-1][:size]))
+    # Directions beyond the rank have no length but rounding.
+    power = np.maximum(values[::-1][:size], 1e-12 * values[-1])
+    return np.asarray(rows.T @ leading / np.sqrt(power))
 
 
 def _component_features(

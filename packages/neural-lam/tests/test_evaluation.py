@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import xarray as xr
+
+from neural_lam.data.fields import FieldStore
+from neural_lam.evaluation import verify_store
+from neural_lam.forecasts import create_forecasts, finish_forecasts, write_forecast
+
+
+@pytest.fixture
+def forecast(tmp_path, wave_store):
+    """Seven forecasts of three steps, off by noise."""
+    store = FieldStore(wave_store, ["height"])
+    path, starts = str(tmp_path / "forecast.zarr"), range(48, 55)
+    attributes = {"data": wave_store, "boundary_width": 2, "training_stop": 36}
+    create_forecasts(path, store, store.times[list(starts)], 3, attributes)
+    generator = torch.Generator().manual_seed(0)
+    for position, start in enumerate(starts):
+        truth = store.states(start + 1, start + 4)
+        noise = torch.randn(truth.shape, generator=generator)
+        write_forecast(path, store, position, truth + noise)
+    finish_forecasts(path)
+    return path
+
+
+def _rank(rank, forecast, folder):
+    torch.set_num_threads(1)
+    init = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    found = verify_store(forecast, progress=False).scores
+    found.to_netcdf(f"{folder}/{rank}.nc", engine="h5netcdf")
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_two_ranks_score_as_one_process(forecast, tmp_path):
+    expected = verify_store(forecast, progress=False).scores
+    mp.start_processes(_rank, (forecast, str(tmp_path)), nprocs=2, start_method="fork")
+    for rank in range(2):
+        with xr.open_dataset(tmp_path / f"{rank}.nc", decode_timedelta=True) as found:
+            for name in expected:
+                np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
+    assert expected.attrs["num_forecasts"] == 7
+
+
+def test_every_simple_forecast_is_scored(forecast):
+    result = verify_store(forecast, progress=False)
+    assert [str(name) for name in result.scores["forecast"].values] == [
+        "model",
+        "linear_stencil",
+        "five_point_stencil",
+        "principal_components",
+        "same_hour_yesterday",
+        "persistence",
+        "climatology",
+    ]
+    rmse = result.scores["rmse"].sel(forecast="model")
+    np.testing.assert_allclose(rmse, 1, atol=0.1)
+    assert (result.scores["rmse_lower"] <= result.scores["rmse"]).all()
+    power = result.scores["spectrum"].sum("wavenumber").sel(source="model")
+    fields = result.forecasts["height"].values[..., 2:-2, 2:-2].astype(float)
+    np.testing.assert_allclose(power, fields.var((-2, -1)).mean(0), rtol=1e-6)
+
+
+def test_yesterday_is_scored_by_hand(forecast, waves):
+    found = verify_store(forecast, uniform=True, progress=False).scores["rmse"]
+    height = waves["height"].values[..., 2:-2, 2:-2].astype(float)
+    starts = np.arange(48, 55)
+    for lead in (1, 2, 3):
+        error = height[starts + lead - 4] - height[starts + lead]
+        expected = np.sqrt((error**2).mean((0, 2, 3)))
+        row = found.sel(forecast="same_hour_yesterday").isel(prediction_timedelta=lead - 1)
+        np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+def test_stores_that_do_not_fit_are_refused(forecast, tmp_path, waves):
+    def truth(change):
+        path = str(tmp_path / "truth.zarr")
+        change(waves).to_zarr(path, mode="w", consolidated=False)
+        return path
+
+    cases = [
+        (lambda d: d.isel(longitude=slice(0, -1)), "its grid .* is not that of"),
+        (lambda d: d.assign_coords(latitude=d["latitude"] + 1), "its latitude is up to 1 from"),
+        (lambda d: d.isel(time=slice(0, 52)), "no truth for the forecast from"),
+        (lambda d: d.rename(height="depth"), "no variable 'height'"),
+    ]
+    for change, message in cases:
+        with pytest.raises(ValueError, match=message) as caught:
+            verify_store(forecast, truth(change), progress=False)
+        assert "\n" not in str(caught.value)
