@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from neural_lam.graph import EdgeSet, Graph
 
-__all__ = ["draw_graph", "draw_maps", "draw_scores", "save_figure"]
+__all__ = ["draw_graph", "draw_maps", "draw_scores", "save_animation", "save_figure"]
 
 _STYLE: Any = {
     "font.size": 9.5,
@@ -26,7 +27,16 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 # Model first; the colours of Okabe & Ito (2008) can be told apart by everyone.
-_COLOURS = ["#0072B2", "#E69F00", "#999999", "#009E73", "#CC79A7"]
+_COLOURS = [
+    "#0072B2",
+    "#E69F00",
+    "#F0E442",
+    "#D55E00",
+    "#CC79A7",
+    "#999999",
+    "#009E73",
+    "#56B4E9",
+]
 
 
 def save_figure(figure: Figure, path: str) -> None:
@@ -86,6 +96,12 @@ def draw_scores(scores: xr.Dataset, units: list[str]) -> Figure:
     return figure
 
 
+def _aspect(latitude: NDArray[np.float64]) -> float:
+    """A degree of longitude is shorter than one of latitude; projected metres are alike."""
+    degrees = np.abs(latitude).max() <= 90
+    return 1 / float(np.cos(np.deg2rad(latitude.mean()))) if degrees else 1.0
+
+
 def _map(
     axes: Axes,
     field: NDArray[np.float64],
@@ -103,8 +119,7 @@ def _map(
             latitude[-width - 1] - latitude[width] + 2 * half_y,
         )
         axes.add_patch(Rectangle(corner, *extent, fill=False, ec="k", lw=1.0, ls=(0, (4, 2))))
-    # A degree of longitude is shorter than one of latitude.
-    axes.set_aspect(1 / np.cos(np.deg2rad(latitude.mean())))
+    axes.set_aspect(_aspect(latitude))
     axes.set_xlim(longitude.min(), longitude.max())
     axes.set_ylim(latitude.min(), latitude.max())
     return image
@@ -132,15 +147,15 @@ def draw_maps(
         title: Over the figure.
         unit: Of the field.
     """
-    latitude, longitude = truth["latitude"].values, truth["longitude"].values
+    latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
     hours = _hours(truth["prediction_timedelta"].values)
-    error = (forecast - truth).values
+    error = forecast.values - truth.values
     limits = np.quantile(truth.values, [0.002, 0.998])
     largest = np.quantile(np.abs(error), 0.999)
     contours = mpl.ticker.MaxNLocator(12).tick_values(*limits)
     field_style = {"cmap": "YlGnBu_r", "vmin": limits[0], "vmax": limits[1]}
     error_style = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
-    ratio = float(np.ptp(latitude) / np.ptp(longitude) / np.cos(np.deg2rad(latitude.mean())))
+    ratio = float(np.ptp(latitude) / np.ptp(longitude)) * _aspect(latitude)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.4, 0.9 + 2.75 * ratio * len(hours)), layout="constrained")
         grid = figure.subplots(len(hours), 3, squeeze=False)
@@ -183,6 +198,52 @@ def draw_maps(
         )
         figure.suptitle(title)
     return figure
+
+
+def save_animation(
+    truth: xr.DataArray, forecast: xr.DataArray, path: str, *, width: int, title: str, unit: str
+) -> None:
+    """Write a GIF of analysis, forecast and error over all lead times, whole or not at all.
+
+    Arguments:
+        truth: ``(prediction_timedelta, latitude, longitude)``.
+        forecast: Likewise.
+        path: Of the GIF.
+        width: Of the boundary, which is drawn as a dashed frame.
+        title: Over the figure.
+        unit: Of the field.
+    """
+    latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
+    error = forecast.values - truth.values
+    limits, largest = np.quantile(truth.values, [0.002, 0.998]), np.quantile(np.abs(error), 0.999)
+    styles = [{"cmap": "YlGnBu_r", "vmin": limits[0], "vmax": limits[1]}] * 2
+    styles.append({"cmap": "RdBu_r", "vmin": -largest, "vmax": largest})
+    names = ("analysis", "forecast", "forecast minus analysis")
+    ratio = float(np.ptp(latitude) / np.ptp(longitude)) * _aspect(latitude)
+    with mpl.rc_context({**_STYLE, "figure.dpi": 90}):
+        figure = Figure(figsize=(9.4, 1.5 + 2.9 * ratio), layout="constrained")
+        panels = figure.subplots(1, 3)
+        images = []
+        for column, (axes, name, style) in enumerate(zip(panels, names, styles, strict=True)):
+            field = (truth.values, forecast.values, error)[column][0]
+            images.append(_map(axes, field, latitude, longitude, width, **style))
+            _decorate(axes, left=column == 0, bottom=True)
+            axes.set_title(name)
+        figure.colorbar(images[1], ax=panels[:2], location="bottom", aspect=45, label=unit)
+        figure.colorbar(images[2], ax=panels[2], location="bottom", label=f"error ({unit})")
+        heading = figure.suptitle(title)
+
+        def show(step: int) -> list[Any]:
+            hour = _hours(truth["prediction_timedelta"].values)[step]
+            heading.set_text(f"{title}, +{hour:g} h")
+            for image, fields in zip(images, (truth.values, forecast.values, error), strict=True):
+                image.set_array(fields[step])
+            return images
+
+        moving = FuncAnimation(figure, show, frames=len(error), cache_frame_data=False)
+        partial = f"{path}.part"
+        moving.save(partial, writer=PillowWriter(fps=4), dpi=90)
+    os.replace(partial, path)
 
 
 def _segments(

@@ -17,7 +17,7 @@ from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import write_statistics
 from neural_lam.example_data import ERA5_UK, fetch, from_file, two_layer_window, write_store
 from neural_lam.graph import write_graph
-from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
+from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_animation, save_figure
 from neural_lam.simulators import TwoLayerFlow
 from neural_lam.upstream import write_upstream_graph
 
@@ -152,6 +152,18 @@ def _draw(result: evaluation.Verification, folder: Path, lead_hours: list[float]
             str(path),
         )
         paths.append(str(path))
+        whole = chosen[feature.variable]
+        whole = whole if feature.level is None else whole.sel(level=feature.level)
+        moving = str(folder / f"animation_{feature.name}.gif")
+        save_animation(
+            _truth(result, feature.name, analysis, leads, whole),
+            whole,
+            moving,
+            width=result.width,
+            title=title,
+            unit=feature.units,
+        )
+        paths.append(moving)
     return paths
 
 
