@@ -4,7 +4,7 @@ from itertools import pairwise
 import lightning.pytorch as lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from neural_lam.data.module import GriddedData
 from neural_lam.guards import NonFiniteError, NonFiniteGuard
@@ -163,3 +163,26 @@ def test_the_curriculum_holds_from_its_step_on():
     assert [rollout_length(step, {0: 1, 3: 2, 5: 4}) for step in range(7)] == [1, 1, 1, 2, 2, 4, 4]
     with pytest.raises(ValueError, match="must start at 0"):
         Forecaster(GraphLAM, curriculum={3: 1})
+
+
+def test_a_checkpoint_holds_the_average_of_the_weights(wave_store, tmp_path):
+    class Trace(lightning.Callback):
+        def __init__(self):
+            self.weights = []
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            self.name, weight = next(iter(pl_module.named_parameters()))
+            self.weights.append(weight.detach().clone())
+
+    trace = Trace()
+    average = EMAWeightAveraging(decay=0.8)
+    saved = ModelCheckpoint(dirpath=tmp_path, filename="last", enable_version_counter=False)
+    options = {"limit_val_batches": 0, "limit_train_batches": 6}
+    fit(wave_store, tmp_path, epochs=1, callbacks=[average, trace, saved], **options)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    found = state[trace.name]
+    expected = trace.weights[0]
+    for weights in trace.weights[1:]:
+        expected = 0.8 * expected + 0.2 * weights
+    assert not torch.allclose(found, trace.weights[-1], atol=1e-6)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
