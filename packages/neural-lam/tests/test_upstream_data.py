@@ -9,7 +9,7 @@ import yaml
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, inverse_projection
 from neural_lam.data.readers import open_upstream
-from neural_lam.data.upstream import UpstreamData, state_weights
+from neural_lam.data.upstream import UpstreamData, output_bounds, state_weights
 
 RNG = np.random.default_rng(0)
 NX, NY, TIMES = 7, 6, 40
@@ -149,6 +149,16 @@ def test_weights_of_the_loss_are_those_of_the_configuration(tmp_path):
     assert state_weights(str(path), ["a", "b"]).tolist() == [1, 2]
     with pytest.raises(ValueError, match="weights: expected a, c, got b, a"):
         state_weights(str(path), ["a", "c"])
+
+
+def test_bounds_are_those_of_the_configuration(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("training: {output_clamping: {lower: {a: 0}, upper: {a: 1, b: 2.5}}}")
+    assert output_bounds(str(path), ["a", "b"]) == ([0, -np.inf], [1, 2.5])
+    with pytest.raises(ValueError, match=r"output_clamping\.upper: no feature b; expected a"):
+        output_bounds(str(path), ["a"])
+    path.write_text("datastore: {}\n")
+    assert output_bounds(str(path), ["a"]) is None
 
 
 def meps(folder, members=2, steps=9):

@@ -330,7 +330,7 @@ def fit_components(
                 best = min(best, (error, solved, size), key=lambda entry: entry[0])
         weights.append(best[1])
         chosen.append(best[2])
-    return ComponentForecast(*bases, weights, chosen, period, mask, sees_boundary)
+    return ComponentForecast(bases[0], bases[1], weights, chosen, period, mask, sees_boundary)
 
 
 def forecast_components(fitted: ComponentForecast, past: Array, boundary: Array) -> Array:

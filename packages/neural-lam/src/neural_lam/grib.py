@@ -68,9 +68,9 @@ def _unpack(octets: bytes, bits: int, count: int) -> NDArray[np.float64]:
 def _valid_time(section: bytes) -> np.datetime64:
     year = 100 * (section[24] - 1) + section[12]
     start = np.datetime64(f"{year:04d}-{section[13]:02d}-{section[14]:02d}", "ns")
-    unit = {0: "m", 1: "h", 2: "D"}.get(section[17], "h")
+    unit = {0: 60, 1: 3600, 2: 86400}.get(section[17], 3600)
     time = start + np.timedelta64(section[15], "h") + np.timedelta64(section[16], "m")
-    return np.datetime64(time + np.timedelta64(section[18], unit))
+    return np.datetime64(time + np.timedelta64(section[18] * unit, "s"))
 
 
 def _message(path: str, octets: bytes) -> GribField:

@@ -241,7 +241,7 @@ def save_animation(
             return images
 
         moving = FuncAnimation(figure, show, frames=len(error), cache_frame_data=False)
-        partial = f"{path}.part"
+        partial = f"{path}.part.gif"
         moving.save(partial, writer=PillowWriter(fps=4), dpi=90)
     os.replace(partial, path)
 

@@ -25,7 +25,14 @@ from neural_lam.predictors import GridNetwork
 from neural_lam.randomness import keyed_generator
 from neural_lam.rollout import rollout
 from neural_lam.upstream import read_upstream_checkpoint, upstream_network
-from neural_lam.wrappers import BoundaryForced, LinearGuess, Residual, Standardised, StepPredictor
+from neural_lam.wrappers import (
+    BoundaryForced,
+    Clamped,
+    LinearGuess,
+    Residual,
+    Standardised,
+    StepPredictor,
+)
 
 __all__ = [
     "DirectForecaster",
@@ -45,6 +52,7 @@ def build_predictor(
     *,
     look_ahead: bool = False,
     show_change: bool = False,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> StepPredictor:
     """A step predictor in physical units on a domain.
 
@@ -53,6 +61,8 @@ def build_predictor(
         network: Makes the network from the graph and the numbers of inputs and outputs.
         look_ahead: Whether the network sees the boundary of the next time.
         show_change: Whether it sees the last change instead of the state before.
+        bounds: Least and largest value of each variable, infinite where there is none, which the
+            forecast keeps smoothly, see `neural_lam.wrappers.Clamped`.
     """
     mean, std, difference_mean, difference_std = domain.statistics
     num_states = len(mean)
@@ -73,7 +83,11 @@ def build_predictor(
         guess=None if guess is None else LinearGuess(*guess[:3], guess.shape),
         guess_std=None if guess is None else guess.std,
     )
-    physical = Standardised(residual, mean, std, domain.forcing_mean, domain.forcing_std)
+    inner: StepPredictor = residual
+    if bounds is not None:
+        # As published, the soft edge is as wide as the standardised variable's unit.
+        inner = Clamped(residual, *((bound - mean) / std for bound in bounds))
+    physical = Standardised(inner, mean, std, domain.forcing_mean, domain.forcing_std)
     return BoundaryForced(physical, domain.interior)
 
 
@@ -449,6 +463,8 @@ class UpstreamForecaster(GriddedForecaster):
 
     Arguments:
         checkpoint: Upstream's.
+        lower: Least value of each variable, ``-inf`` where there is none.
+        upper: Largest value of each variable, ``inf`` where there is none.
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
         weight_decay: Of AdamW.
@@ -458,13 +474,15 @@ class UpstreamForecaster(GriddedForecaster):
     def __init__(
         self,
         checkpoint: str,
+        lower: list[float] | None = None,
+        upper: list[float] | None = None,
         learning_rate: float = 1e-3,
         warmup_steps: int = 0,
         weight_decay: float = 0.01,
         held_boundary: bool = False,
     ) -> None:
         super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
-        self.checkpoint = checkpoint
+        self.checkpoint, self.lower, self.upper = checkpoint, lower, upper
 
     def build(self, domain: Domain) -> StepPredictor:
         """The step predictor with upstream's weights."""
@@ -480,7 +498,10 @@ class UpstreamForecaster(GriddedForecaster):
                 )
             return built
 
-        return build_predictor(domain, network)
+        bounds = None
+        if self.lower is not None and self.upper is not None:
+            bounds = torch.tensor(self.lower), torch.tensor(self.upper)
+        return build_predictor(domain, network, bounds=bounds)
 
     def forward(self, batch: Batch) -> Tensor:
         """Forecast in physical units, ``(B, T, G, V)``."""

@@ -258,7 +258,7 @@ def convert(
         boundary_width: Grid points at the edge that are boundary, where its datastore doesn't say.
         lead_steps: Steps of the forecasts.
     """
-    from neural_lam.data.upstream import UpstreamData
+    from neural_lam.data.upstream import UpstreamData, output_bounds
     from neural_lam.training import UpstreamForecaster
 
     settings: dict[str, object] = {
@@ -268,7 +268,9 @@ def convert(
         "lead_steps": lead_steps,
     }
     data = UpstreamData(**settings)  # type: ignore[arg-type]
-    forecaster = UpstreamForecaster(str(Path(checkpoint).resolve()))
+    bounds = output_bounds(upstream, [feature.name for feature in data.store.features])
+    lower, upper = bounds or (None, None)
+    forecaster = UpstreamForecaster(str(Path(checkpoint).resolve()), lower, upper)
     forecaster.adopt(data.domain)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,7 +283,7 @@ def convert(
         "trainer": {"logger": False, "enable_model_summary": False},
         "model": {
             "class_path": "neural_lam.training.UpstreamForecaster",
-            "init_args": {"checkpoint": forecaster.checkpoint},
+            "init_args": {"checkpoint": forecaster.checkpoint, "lower": lower, "upper": upper},
         },
         "data": {"class_path": "neural_lam.data.upstream.UpstreamData", "init_args": settings},
     }

@@ -17,7 +17,7 @@ from neural_lam.graph import Graph, read_graph
 from neural_lam.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream import read_upstream_graph
 
-__all__ = ["UpstreamData", "UpstreamWindows", "state_weights"]
+__all__ = ["UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
 
 _SPLITS = ("train", "val", "test")
 
@@ -39,6 +39,26 @@ def state_weights(config: str, names: list[str]) -> Tensor:
             f" got {', '.join(given)}"
         )
     return torch.tensor([float(given[name]) for name in names])
+
+
+def output_bounds(config: str, names: list[str]) -> tuple[list[float], list[float]] | None:
+    """Least and largest values that ``training.output_clamping`` sets, if it sets any.
+
+    Raises:
+        InputError: A bound belongs to no feature.
+    """
+    clamping = (read_yaml(config).get("training") or {}).get("output_clamping") or {}
+    bounds = []
+    for side, missing in (("lower", -float("inf")), ("upper", float("inf"))):
+        given = clamping.get(side) or {}
+        unknown = set(given) - set(names)
+        if unknown:
+            raise InputError(
+                f"{config}: training.output_clamping.{side}: no feature"
+                f" {', '.join(sorted(unknown))}; expected {', '.join(names)}"
+            )
+        bounds.append([float(given.get(name, missing)) for name in names])
+    return (bounds[0], bounds[1]) if clamping else None
 
 
 class UpstreamWindows:
