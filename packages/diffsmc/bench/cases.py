@@ -21,7 +21,9 @@ HERE = Path(__file__).parent
 def _reference(name: str) -> Callable[[], float]:
     def read() -> float:
         entry = json.loads((HERE / "references.json").read_text(encoding="utf-8"))[name]
-        return float(entry["smc"]["log_normalizer"])
+        # until the SMC has its 1e8 gradients the other estimate has the smaller error
+        done = entry.get("gradients", 0.0) >= 1e8
+        return float(entry["smc" if done else "importance"]["log_normalizer"])
 
     return read
 
