@@ -68,7 +68,8 @@ def _noise(
     """Transform of noise of a spectrum, ``(*batch, N, M // 2 + 1)``."""
     white = torch.randn(*batch, *field.shape, generator=generator, dtype=torch.float64)
     # White noise has the power N M in each mode; a field of spectrum s has (N M)^2 s.
-    return torch.fft.rfft2(white) * (spectrum * math.prod(field.shape)).sqrt()
+    noise: Tensor = torch.fft.rfft2(white) * (spectrum * math.prod(field.shape)).sqrt()
+    return noise
 
 
 def simulate_field(

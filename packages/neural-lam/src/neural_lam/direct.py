@@ -22,7 +22,7 @@ network :math:`f` learns to correct there has the size it has on unseen data.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,8 @@ class Predictors(NamedTuple):
 def _basis(changes: Tensor, mask: Tensor, size: int) -> Tensor:
     """Leading principal components of masked fields ``(N, G, V)``, ``(G V, size)``."""
     rows = (changes * mask[:, None]).flatten(1)
-    return torch.linalg.svd(rows, full_matrices=False)[2][:size].T.contiguous()
+    basis: Tensor = torch.linalg.svd(rows, full_matrices=False)[2][:size].T.contiguous()
+    return basis
 
 
 def guess_features(seen: Predictors, guess: DayGuess) -> Tensor:
@@ -145,7 +146,9 @@ def apply_guess(seen: Predictors, guess: DayGuess, block: Tensor, lead: Tensor) 
 def _ridge(gram: Tensor, moment: Tensor, strength: float) -> Tensor:
     """Solves a ridge regression whose strength is relative to each feature's own power."""
     power = gram.diagonal()
-    return torch.linalg.solve(gram + torch.diag(strength * power + 1e-9 * power.max()), moment)
+    damped = gram + torch.diag(strength * power + 1e-9 * power.max())
+    weights: Tensor = torch.linalg.solve(damped, moment)
+    return weights
 
 
 class _Blocks(NamedTuple):
@@ -207,7 +210,7 @@ def _normal_equations(
 ) -> _Normal:
     parts = []
     # In pieces, since the features are 22 times the fields.
-    for rows in torch.arange(len(fields)).split(64):
+    for rows in torch.split(torch.arange(len(fields)), 64):
         piece = Predictors(*(part[rows] for part in seen))
         x = _local(fields[rows], piece, shape)[:, inside]
         y = piece.future[:, inside]
@@ -356,7 +359,7 @@ def fit_day_guess(
 
 def _single(guess: DayGuess) -> DayGuess:
     """The guess with floating-point tensors in single precision."""
-    parts = {
+    parts: dict[str, Any] = {
         name: value.float()
         for name, value in guess._asdict().items()
         if isinstance(value, Tensor) and value.is_floating_point()
@@ -474,7 +477,8 @@ class DirectPredictor(nn.Module):
         edge = boundary[:, leads].flatten(0, 1) if self.sees_boundary else past[:, -1]
         forecast = torch.where(self.interior, yesterday + linear * guess.scale, edge)
         correction = torch.where(self.interior, correction * guess.scale, 0.0)
-        return tuple(field.unflatten(0, (batch, len(leads))) for field in (forecast, correction))  # type: ignore[return-value]
+        shape = (batch, len(leads), *forecast.shape[1:])
+        return forecast.reshape(shape), correction.reshape(shape)
 
     def _block(self, sample: Tensor) -> Tensor:
         """The block of each analysis time; beyond the training, the weights fitted on all."""

@@ -219,7 +219,8 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         self._sums = torch.zeros(0, device=self.device, dtype=torch.float64)
 
     def _squares(self, batch: Batch) -> Tensor:
-        return (self(batch) - batch.target).double().square()
+        squares: Tensor = (self(batch) - batch.target).double().square()
+        return squares
 
     def _add(self, fields: Tensor) -> None:
         """Add fields, ``(B, ..., G, V)``, to the sums over windows."""

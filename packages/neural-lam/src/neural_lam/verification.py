@@ -61,7 +61,7 @@ def radial_spectrum(fields: Array) -> tuple[Array, Array]:
     return np.arange(1, count + 1) / count, power.reshape(*power.shape[:-2], -1) @ members
 
 
-def gathered(rows: dict[str, Sums], numbers: Array) -> dict[str, Sums]:
+def gathered(rows: dict[str, Sums], numbers: NDArray[np.int64]) -> dict[str, Sums]:
     """All ranks' rows in the order of their numbers; every rank gets them.
 
     Arguments:
@@ -72,7 +72,7 @@ def gathered(rows: dict[str, Sums], numbers: Array) -> dict[str, Sums]:
 
     if not (dist.is_available() and dist.is_initialized()):
         return rows
-    parts: list[tuple[dict[str, Sums], Array]] = [({}, numbers)] * dist.get_world_size()
+    parts: list[tuple[dict[str, Sums], NDArray[np.int64]]] = [({}, numbers)] * dist.get_world_size()
     dist.all_gather_object(parts, (rows, numbers))
     order = np.argsort(np.concatenate([part[1] for part in parts]))
     held = [part[0] for part in parts]

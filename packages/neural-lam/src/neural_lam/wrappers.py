@@ -262,7 +262,7 @@ class Clamped(StepPredictor):
         self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
     ) -> Tensor:
         """The next state, ``(G, B, V)``."""
-        following = self.predictor(state, previous, forcing, boundary, prepared)
+        following: Tensor = self.predictor(state, previous, forcing, boundary, prepared)
         change = following - state
         low, high = self.lower.isfinite(), self.upper.isfinite()
         bounded = (low & high, low & ~high, ~low & high)

@@ -81,6 +81,8 @@ class MepsStore:
             str(entry.get("class_name")), dict(entry.get("kwargs") or {}), *self.positions.T
         )
         missing = np.full(rows * columns, np.nan)
+        self.latitude: NDArray[np.float64]
+        self.longitude: NDArray[np.float64]
         self.latitude, self.longitude = place if place is not None else (missing, missing)
         self._runs = self._find_runs()
         steps = self._step * np.arange(self.run_length)
@@ -103,7 +105,7 @@ class MepsStore:
 
     def _find_runs(self) -> list[tuple[str, np.datetime64, int]]:
         """Split, analysis time and member of each run, in order."""
-        runs = []
+        runs: list[tuple[str, np.datetime64, int]] = []
         for split in _SPLITS:
             files = sorted((self._root / "samples" / split).glob("nwp_*_mbr000.npy"))
             if not files:
@@ -124,7 +126,8 @@ class MepsStore:
     @property
     def step(self) -> np.timedelta64:
         """Time between states."""
-        return self._step.astype("timedelta64[ns]")
+        step: np.timedelta64 = self._step.astype("timedelta64[ns]")
+        return step
 
     def period(self, split: str) -> tuple[int, int]:
         """First state and one past the last of a split."""

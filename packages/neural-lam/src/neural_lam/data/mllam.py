@@ -120,7 +120,8 @@ class PreparedStore:
         if not Path(path).exists():
             raise InputError(f"{path}: no such store; mllam_data_prep makes it from the yaml")
         try:
-            return xr.open_zarr(path, chunks=None, consolidated=None)
+            data: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=None)
+            return data
         except Exception as error:
             raise InputError(f"{path}: can't be read ({str(error).splitlines()[0]})") from None
 

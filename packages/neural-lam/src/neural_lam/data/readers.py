@@ -10,7 +10,7 @@ from neural_lam.data.mllam import PreparedStore, read_yaml
 
 __all__ = ["open_datastore", "open_upstream"]
 
-_READERS = {"mdp": PreparedStore, "npyfilesmeps": MepsStore}
+_KINDS = ("mdp", "npyfilesmeps")
 
 
 def open_upstream(config: str) -> PreparedStore | MepsStore:
@@ -22,11 +22,12 @@ def open_upstream(config: str) -> PreparedStore | MepsStore:
     content = read_yaml(config).get("datastore")
     if not isinstance(content, dict) or not {"kind", "config_path"} <= set(content):
         raise InputError(f"{config}: datastore: expected kind and config_path, got {content}")
-    if content["kind"] not in _READERS:
+    if content["kind"] not in _KINDS:
         raise InputError(
-            f"{config}: datastore.kind: expected {' or '.join(_READERS)}, got {content['kind']!r}"
+            f"{config}: datastore.kind: expected {' or '.join(_KINDS)}, got {content['kind']!r}"
         )
-    return _READERS[content["kind"]](str(Path(config).parent / content["config_path"]))
+    place = str(Path(config).parent / content["config_path"])
+    return PreparedStore(place) if content["kind"] == "mdp" else MepsStore(place)
 
 
 def open_datastore(path: str, variables: Sequence[str]) -> Datastore:
