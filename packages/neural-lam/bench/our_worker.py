@@ -12,6 +12,7 @@ from problem import Problem
 from torch import Tensor
 
 from neural_lam.construction import Grid, Rectangular
+from neural_lam.data.upstream import UpstreamData
 from neural_lam.losses import scaled_square_error
 from neural_lam.predictors import GraphLAM, GridNetwork
 from neural_lam.rollout import rollout
@@ -142,6 +143,21 @@ class State:
             graph = Rectangular(hierarchical=hierarchical).build(Grid(positions, (rows, columns)))
             write_upstream_graph(graph, Path(folder, "graph"))
             return time.process_time() - start
+
+    def open_data(self, folder: str) -> None:
+        """Open the data set that upstream wrote, by the same configuration."""
+        data = UpstreamData(str(Path(folder, "config.yaml")), boundary_width=4)
+        self.samples = data.windows(0, 4)
+
+    def sample(self) -> float:
+        """CPU seconds of a sample."""
+        index = [torch.tensor([i]) for i in range(10, 20)]
+        return cpu_seconds(lambda: [self.samples[i] for i in index]) / 10
+
+    def content(self, path: str) -> float:
+        """Largest difference of a sample from upstream's."""
+        batch, peer = self.samples[torch.tensor([7])], torch.load(path, weights_only=True)
+        return max(float((getattr(batch, name)[0] - peer[name]).abs().max()) for name in peer)
 
 
 if __name__ == "__main__":

@@ -193,6 +193,19 @@ def graphs(peer: str, repeats: int) -> None:
         line("graph_build_growth", "exponent", round(exponent, 3), None, setting, "")
 
 
+def sample(peer: str, repeats: int) -> None:
+    """CPU seconds of one training sample, and whether its content is the same."""
+    problem, num_times = Problem(60, 50), 240
+    with tempfile.TemporaryDirectory() as folder, pair(peer) as (upstream, ours):
+        upstream.ask("open_data", problem=problem.as_dict(), folder=folder, num_times=num_times)
+        ours.ask("open_data", folder=folder)
+        path = str(Path(folder, "sample.pt"))
+        upstream.ask("content", path=path)
+        setting = f"60x50, {problem.states} variables, 4 steps, {num_times} times, config.yaml"
+        line("sample", "content_difference", ours.ask("content", path=path), 0.0, setting)
+        compare("sample", "cpu_seconds", turns([upstream, ours], "sample", repeats), setting)
+
+
 def slope(sizes: list[int], values: list[float]) -> float:
     """Exponent of a power law, by least squares on logarithms."""
     x, y = [math.log(n * n) for n in sizes], [math.log(v) for v in values]
@@ -236,12 +249,13 @@ def cases(peer: str, quick: bool) -> dict[str, Callable[[], None]]:
         found[f"graphlam_101_b{batch}"] = lambda batch=batch: speed(
             peer, f"graphlam_101_b{batch}", "graph_lam", 101, batch, repeats
         )
+    found["sample"] = lambda: sample(peer, repeats)
     found["graph_build"] = lambda: graphs(peer, 2)
     found["growth_grid"] = lambda: growth(3, 200 if quick else 400)
     return found
 
 
-QUICK = ("parity", "graphlam_b1", "graph_build")
+QUICK = ("parity", "graphlam_b1", "sample", "graph_build")
 
 
 def main() -> None:

@@ -15,16 +15,19 @@ import torch  # noqa: E402
 import xarray as xr  # noqa: E402
 from cartopy import crs  # noqa: E402
 from conversation import serve  # noqa: E402
+from dataset import write_dataset  # noqa: E402
 from loguru import logger  # noqa: E402
 from measure import cpu_seconds, peak_mebibytes  # noqa: E402
 from neural_lam.config import DatastoreSelection, NeuralLAMConfig  # noqa: E402
 from neural_lam.create_graph import create_graph  # noqa: E402
 from neural_lam.datastore.base import BaseRegularGridDatastore, CartesianGridShape  # noqa: E402
+from neural_lam.datastore.mdp import MDPDatastore  # noqa: E402
 from neural_lam.models.forecasters.autoregressive import ARForecaster  # noqa: E402
 from neural_lam.models.module import ForecasterModule  # noqa: E402
 from neural_lam.models.step_predictors.graph.graph_lam import GraphLAM  # noqa: E402
 from neural_lam.models.step_predictors.graph.hi_lam import HiLAM  # noqa: E402
 from neural_lam.models.step_predictors.graph.hi_lam_parallel import HiLAMParallel  # noqa: E402
+from neural_lam.weather_dataset import WeatherDataset  # noqa: E402
 from problem import Problem  # noqa: E402
 
 logger.remove()
@@ -198,11 +201,23 @@ class State:
             create_graph(folder, xy, hierarchical=hierarchical)
             return time.process_time() - start
 
+    def open_data(self, problem: dict[str, Any], folder: str, num_times: int) -> None:
+        """Write a data set and open it."""
+        place = Path(folder)
+        write_dataset(Problem(**problem), place, num_times)
+        store = MDPDatastore(str(place / "data.datastore.yaml"), n_boundary_points=4)
+        self.samples = WeatherDataset(store, split="train", ar_steps=4)
+
+    def sample(self) -> float:
+        """CPU seconds of a sample."""
+        return cpu_seconds(lambda: [self.samples[i] for i in range(10, 20)]) / 10
+
+    def content(self, path: str) -> None:
+        """Write a sample."""
+        initial, target, forcing, _ = self.samples[7]
+        torch.save({"initial": initial, "target": target, "forcing": forcing}, path)
+
 
 state = State()
-serve(
-    {
-        name: getattr(state, name)
-        for name in ("setup", "exact", "train", "update", "peak", "rollout", "build_graph")
-    }
-)
+NAMES = "setup exact train update peak rollout build_graph open_data sample content"
+serve({name: getattr(state, name) for name in NAMES.split()})
