@@ -177,6 +177,27 @@ def test_the_verbs_lead_from_data_to_a_report(tmp_path, config, capsys):
         assert np.isfinite(scores["rmse"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_mesh_and_network_are_chosen_by_class_path(tmp_path, config, capsys):
+    path, graph = str(config()), str(tmp_path / "graph.pt")
+    mesh = ["--data.init_args.mesh", "neural_lam.construction.Rectangular"]
+    mesh += ["--data.init_args.mesh.init_args.hierarchical", "true"]
+    mesh += ["--data.init_args.mesh.init_args.refinement", "2"]
+    mesh += ["--data.init_args.mesh.init_args.radius", "0.75"]
+    folder = str(tmp_path / "folder")
+    options = ["--output", graph, "--upstream", folder]
+    assert main(["graph", "--config", path, *mesh, *options]) == 0
+    assert "63 + 20 + 6 mesh nodes" in capsys.readouterr().out
+    network = ["--model.init_args.network", "neural_lam.predictors.HiLAM"]
+    network += ["--model.init_args.network.init_args.num_layers", "1"]
+    fit = ["fit", "--config", path, *network, "--trainer.fast_dev_run", "1"]
+    for source in (mesh, ["--data.init_args.graph", folder]):
+        assert main([*fit, *source]) == 0
+    code, line = answer(capsys, *fit)
+    assert code == 2
+    assert "HiLAM needs a mesh of at least 2 levels" in line
+
+
 def test_help_is_fast_and_free_of_torch():
     program = "import sys, neural_lam.__main__ as m; m.main(['--help'])"
     program += "; assert 'torch' not in sys.modules"
