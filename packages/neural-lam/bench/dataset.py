@@ -10,7 +10,7 @@ __all__ = ["write_dataset"]
 
 _INPUT = """\
   {kind}_input:
-    path: source.zarr
+    path: {source}
     dims: [{dims}]
     variables: [{names}]
     dim_mapping:
@@ -74,6 +74,7 @@ def write_dataset(problem: Problem, folder: Path, num_times: int) -> None:
             variables[name] = (dims, values, attributes)
         inputs += _INPUT.format(
             kind=kind,
+            source=(folder / "source.zarr").resolve(),
             dims=", ".join(dims),
             names=", ".join(names),
             time="" if kind == "static" else _TIME,
