@@ -17,6 +17,8 @@ def test_lengths_converge_to_the_closed_form(generator, k):
         batch = georce(metric.metric_tensor, a, b, num_segments=num_segments)
         assert batch.converged.all()
         errors.append(((batch.length - metric.dist(a, b)) / metric.dist(a, b)).abs())
+        missed = (batch.length - metric.dist(a, b)).abs()
+        assert (missed <= batch.error_estimate).double().mean() >= 0.99
     assert errors[1].median() < 1e-7
     assert torch.log2(errors[0].mean() / errors[1].mean()) > 3
 
