@@ -40,8 +40,9 @@ def closed_form(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> Geod
 
 
 def _read(metric: Metric, points: str) -> Tensor:
+    z = read_points(points, metric.dim)
     try:
-        return metric.check(read_points(points, metric.dim))
+        return metric.check(z)
     except ValueError as error:
         raise InputError(f"{points}: {error}") from None
 
