@@ -60,7 +60,7 @@ def install(session: nox.Session, *packages: str, groups: tuple[str, ...] = ()) 
 
 
 def without_dependencies(package: str, *groups: str) -> list[str]:
-    """What a group wants of old packages that ask for what they don't need: data, peers."""
+    """What a group wants of packages whose requirements contradict the pins: data, peers."""
     wanted = project(package).get("tool", {}).get("workspace", {}).get("no-deps", {})
     return [name for group in groups for name in wanted.get(group, [])]
 
@@ -124,10 +124,6 @@ def bench(session: nox.Session, package: str) -> None:
         print(json.dumps({"package": package, "comparisons": []}))
         return
     install(session, package, groups=("bench",))
-    # Peers whose requirements contradict the pins, but which run with them.
-    alone = project(package).get("tool", {}).get("bench", {}).get("no-deps", [])
-    if alone:
-        session.install("--no-deps", *alone)
     session.run("python", str(script), *session.posargs, env=threads(1))
 
 
