@@ -93,6 +93,15 @@ def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
     torch.testing.assert_close(loaded(sites), model.eval().discriminator(sites).detach())
     generator = MoleculeARDM(network())
     settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    drawn = []
+    for options in ({}, {"guide": str(path), "guide_power": 0.0, "guide_start": 3}):
+        output = tmp_path / f"alone-{len(drawn)}.parquet"
+        SamplingTrainer(accelerator="cpu", **settings).sample(
+            generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=6, method="ardg",
+            output=str(output), pictures=False, **options,
+        )  # fmt: skip
+        drawn.append(pyarrow.parquet.read_table(output)["smiles"].to_pylist())
+    assert drawn[0] == drawn[1]
     for method in ("ardg", "bsdg", "fadg", "best"):
         SamplingTrainer(accelerator="cpu", **settings).sample(
             generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=4, batch_size=3,

@@ -22,7 +22,7 @@ from ardm_guidance.graphs import PAD, sizes
 from ardm_guidance.guidance import Guided, Proposing, best_of, bootstrap, fully_adapted
 from ardm_guidance.loading import EvaluationLoader
 from ardm_guidance.plots import ancestry_plot, film_strip
-from ardm_guidance.potentials import Potential
+from ardm_guidance.potentials import LateStart, Potential, Tempered
 from ardm_guidance.randomness import keyed_generator, keyed_uniform
 from ardm_guidance.smc import Run, run, select
 from ardm_guidance.training import MoleculeARDM
@@ -220,6 +220,15 @@ def _restore(model: MoleculeARDM, path: Path) -> None:
         raise CheckpointError(path, f"of another model than the configuration: {reason}") from None
 
 
+def _guide(path: str, power: float, start: int) -> Potential:
+    """A discriminator, tempered and started late where asked for."""
+    if power < 0 or start < 0:
+        raise ValueError(f"guide_power and guide_start must not be negative, got {power}, {start}")
+    potential: Potential = load_discriminator(path)
+    potential = potential if power == 1 else Tempered(potential, power)
+    return potential if start == 0 else LateStart(potential, start)
+
+
 class SamplingTrainer(lightning.Trainer):
     """A Trainer that can also sample."""
 
@@ -235,6 +244,8 @@ class SamplingTrainer(lightning.Trainer):
         guide: str | None = None,
         method: str = "fadg",
         num_particles: int = 10,
+        guide_power: float = 1.0,
+        guide_start: int = 0,
         pictures: bool = True,
     ) -> None:
         """Generate molecules and write them as Parquet.
@@ -256,6 +267,8 @@ class SamplingTrainer(lightning.Trainer):
             guide: Checkpoint of a discriminator.
             method: With a guide, ``ardg``, ``bsdg``, ``fadg`` or ``best`` (of N).
             num_particles: N of bsdg, fadg and best.
+            guide_power: Exponent of the guide, which tempers it; 0 is no guidance.
+            guide_start: Shown sites from which on the guide counts.
             pictures: Also write ``film_strip.png``, and ``ancestry.png`` of bsdg and fadg.
         """
         if num_samples < 1:
@@ -265,7 +278,7 @@ class SamplingTrainer(lightning.Trainer):
         _restore(model, Path(ckpt_path))
         path = Path(output) if output else Path(self.default_root_dir) / "samples.parquet"
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
-        potential = load_discriminator(guide) if guide else None
+        potential = _guide(guide, guide_power, guide_start) if guide else None
         draw = drawing(method, potential, num_particles) if potential else plain
         self.predict(_Sampler(model, draw, seed, path), loader)
         if pictures and self.is_global_zero:
