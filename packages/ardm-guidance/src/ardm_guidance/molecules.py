@@ -23,7 +23,7 @@ import torch
 from rdkit import Chem, rdBase
 from torch import Tensor
 
-from ardm_guidance.graphs import PAD, Graphs, node_count, to_dense, to_sites
+from ardm_guidance.graphs import PAD, node_count, pairs, to_dense
 
 __all__ = ["QM9_ATOM_TYPES", "AtomType", "MoleculeAlphabet", "canonical_smiles", "read_smiles"]
 
@@ -149,36 +149,46 @@ class MoleculeAlphabet:
         Raises:
             ValueError: The molecule has no place in this alphabet.
         """
-        self._check(molecule)
+        if molecule.GetNumAtoms() > self.max_atoms:
+            raise ValueError(f"{molecule.GetNumAtoms()} heavy atoms, at most {self.max_atoms} fit")
+        nodes = [self._class(atom) for atom in molecule.GetAtoms()]
         written = Chem.Mol(molecule)
         if not self.aromatic:
             Chem.Kekulize(written, clearAromaticFlags=True)
-        graph = Graphs(
-            torch.full((self.max_atoms,), PAD), torch.full((self.max_atoms, self.max_atoms), PAD)
-        )
-        self._fill(graph, written)
-        return to_sites(graph)
+        # Lists: writing single entries of a tensor would take most of the time of reading a file.
+        edges = list(self._no_bonds[len(nodes)])
+        for bond in written.GetBonds():
+            i, j = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+            edges[i * (2 * self.max_atoms - i - 1) // 2 + j - i - 1] = self._bond_class(bond)
+        return torch.tensor(nodes + [PAD] * (self.max_atoms - len(nodes)) + edges)
 
-    def _check(self, molecule: Chem.Mol) -> None:
-        if molecule.GetNumAtoms() > self.max_atoms:
-            raise ValueError(f"{molecule.GetNumAtoms()} heavy atoms, at most {self.max_atoms} fit")
-        for atom in molecule.GetAtoms():
-            if self._type(atom) not in self._classes:
-                charge = f"{atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
-                raise ValueError(f"atom {atom.GetSymbol()}{charge} is not among the atom types")
-            if atom.GetNumRadicalElectrons():
-                raise ValueError(f"atom {atom.GetSymbol()} is a radical")
+    @cached_property
+    def _no_bonds(self) -> list[list[int]]:
+        """Pairs without bonds of molecules of each size, padding among them."""
+        i, j = pairs(self.max_atoms)
+        return [
+            torch.where(torch.maximum(i, j) < size, 0, PAD).tolist()
+            for size in range(self.max_atoms + 1)
+        ]
 
-    def _fill(self, graph: Graphs, molecule: Chem.Mol) -> None:
-        size = molecule.GetNumAtoms()
-        graph.edges[:size, :size] = 0
-        for i, atom in enumerate(molecule.GetAtoms()):
-            graph.nodes[i] = self._classes[self._type(atom)]
-        for bond in molecule.GetBonds():
-            i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            if bond.GetBondType() not in self._bonds[1:]:
-                raise ValueError(f"bond type {bond.GetBondType()} has no class")
-            graph.edges[i, j] = graph.edges[j, i] = self._bonds.index(bond.GetBondType())
+    def _class(self, atom: Chem.Atom) -> int:
+        found = self._classes.get(self._type(atom))
+        if found is None:
+            charge = f"{atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
+            raise ValueError(f"atom {atom.GetSymbol()}{charge} is not among the atom types")
+        if atom.GetNumRadicalElectrons():
+            raise ValueError(f"atom {atom.GetSymbol()} is a radical")
+        return found
+
+    @cached_property
+    def _bond_classes(self) -> dict[Any, int]:
+        return {kind: index for index, kind in enumerate(self._bonds) if index}
+
+    def _bond_class(self, bond: Chem.Bond) -> int:
+        found = self._bond_classes.get(bond.GetBondType())
+        if found is None:
+            raise ValueError(f"bond type {bond.GetBondType()} has no class")
+        return found
 
     def structure(self, sites: Tensor) -> Chem.RWMol:
         """The unchecked molecule of complete sites, ``(D,)``."""
