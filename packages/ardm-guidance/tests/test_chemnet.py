@@ -43,7 +43,7 @@ def test_merged_moments_are_those_of_the_union():
     x = draws(3, 100)
     merged = merge_moments([moments(x[:13]), moments(x[13:14]), moments(x[14:])])
     whole = moments(x)
-    assert merged.count == whole.count
+    assert merged.number == whole.number
     torch.testing.assert_close(merged.mean, whole.mean)
     torch.testing.assert_close(merged.scatter, whole.scatter)
 

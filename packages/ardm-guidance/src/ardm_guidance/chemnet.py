@@ -39,19 +39,19 @@ class Moments(NamedTuple):
     """Moments of a set of states.
 
     Attributes:
-        count: Number of molecules.
+        number: Of molecules.
         mean: ``(C,)``, float64.
         scatter: Sum of the outer products of the deviations from the mean, ``(C, C)``.
     """
 
-    count: int
+    number: int
     mean: Tensor
     scatter: Tensor
 
     @property
     def covariance(self) -> Tensor:
         """Unbiased, ``(C, C)``."""
-        return self.scatter / (self.count - 1)
+        return self.scatter / (self.number - 1)
 
 
 def moments(states: Tensor) -> Moments:
@@ -64,11 +64,11 @@ def moments(states: Tensor) -> Moments:
 
 def merge_moments(parts: Sequence[Moments]) -> Moments:
     """Moments of the union of sets."""
-    count = sum(part.count for part in parts)
-    mean = torch.stack([part.count * part.mean for part in parts]).sum(0) / count
-    shifts = [part.count * torch.outer(part.mean - mean, part.mean - mean) for part in parts]
+    number = sum(part.number for part in parts)
+    mean = torch.stack([part.number * part.mean for part in parts]).sum(0) / number
+    shifts = [part.number * torch.outer(part.mean - mean, part.mean - mean) for part in parts]
     scatter = torch.stack([part.scatter for part in parts]) + torch.stack(shifts)
-    return Moments(count, mean, scatter.sum(0))
+    return Moments(number, mean, scatter.sum(0))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -77,8 +77,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     Raises:
         ValueError: A set has fewer than two molecules, so that it has no covariance.
     """
-    if min(a.count, b.count) < 2:
-        raise ValueError(f"expected at least two molecules a set, got {a.count} and {b.count}")
+    if min(a.number, b.number) < 2:
+        raise ValueError(f"expected at least two molecules a set, got {a.number} and {b.number}")
     values, vectors = torch.linalg.eigh(a.covariance)
     # Covariances of fewer molecules than features are singular: rounding dips below zero.
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -119,7 +119,8 @@ class ChemNet(nn.Module):
 
     def __init__(self, layers: Sequence[tuple[str, Any]]) -> None:
         super().__init__()
-        convolutions, recurrent = [], []
+        convolutions: list[nn.Module] = []
+        recurrent: list[nn.Module] = []
         for kind, (weights, settings, _) in layers:
             layer = nn.Conv1d(**settings) if kind == "Conv1d" else nn.LSTM(**settings)
             layer.load_state_dict(weights)
@@ -131,6 +132,7 @@ class ChemNet(nn.Module):
         """States ``(B, 512)`` of scaled indicators ``(B, 35, 350)``."""
         x = one_hot
         for layer in self.convolutions:
+            assert isinstance(layer, nn.Conv1d)
             kernel, stride = layer.kernel_size[0], layer.stride[0]
             missing = max(kernel - (x.shape[-1] % stride or stride), 0)
             left = missing // 2

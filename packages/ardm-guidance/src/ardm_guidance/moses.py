@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 from rdkit import Chem, rdBase
-from rdkit.Chem import BRICS, QED, Crippen, Descriptors
+from rdkit.Chem import QED, Crippen, Descriptors
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from torch import Tensor
 
@@ -56,10 +56,10 @@ __all__ = [
 ]
 
 PROPERTIES: dict[str, Callable[[Chem.Mol], float]] = {
-    "logP": Crippen.MolLogP,
+    "logP": Crippen.MolLogP,  # type: ignore[attr-defined]
     "SA": synthetic_accessibility,
     "QED": QED.qed,
-    "weight": Descriptors.MolWt,
+    "weight": Descriptors.MolWt,  # type: ignore[attr-defined]
 }
 _ELEMENTS = {"C", "N", "S", "O", "F", "Cl", "Br", "H"}
 _DISTRIBUTION = "molsets==0.3.1"
@@ -125,12 +125,12 @@ class MosesScores(NamedTuple):
 
 def fragments(molecule: Chem.Mol) -> list[str]:
     """SMILES of the pieces after breaking the BRICS bonds."""
-    return str(Chem.MolToSmiles(BRICS.BreakBRICSBonds(molecule))).split(".")
+    return str(Chem.MolToSmiles(Chem.FragmentOnBRICSBonds(molecule))).split(".")
 
 
 def scaffold(molecule: Chem.Mol, min_rings: int = 2) -> str | None:
     """SMILES of the Murcko scaffold, or none with fewer rings."""
-    core = MurckoScaffold.GetScaffoldForMol(molecule)
+    core = MurckoScaffold.GetScaffoldForMol(molecule)  # type: ignore[no-untyped-call]
     smiles = str(Chem.MolToSmiles(core))
     return smiles if smiles and core.GetRingInfo().NumRings() >= min_rings else None
 

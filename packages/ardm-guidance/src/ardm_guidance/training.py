@@ -13,6 +13,7 @@ to connectivity as well, which can only raise the bound of a connected molecule.
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from ardm_guidance.ardm import OrderAgnosticARDM, Samples, bound, sample, steps
 from ardm_guidance.checkpoints import keep_plain
-from ardm_guidance.constraints import Connectivity, Valence
+from ardm_guidance.constraints import Connectivity, Constraint, Valence
 from ardm_guidance.data import Batch, MoleculeData
 from ardm_guidance.graphs import PAD, masked_graphs, site_count, sizes
 from ardm_guidance.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
@@ -85,9 +86,10 @@ class MoleculeARDM(lightning.LightningModule):
         self.weight_decay, self.average_horizon, self.seed = weight_decay, average_horizon, seed
         capacities = self.alphabet.capacities
         # Valences of aromatic bonds depend on the whole ring: no partial graph can be checked.
-        self.valence = nn.ModuleList([] if aromatic else [Valence(capacities)])
-        whole = connected and not aromatic
-        self.look_ahead = nn.ModuleList([Connectivity(capacities)]) if whole else self.valence
+        checks: list[Constraint] = [] if aromatic else [Valence(capacities)]
+        whole: list[Constraint] = [Connectivity(capacities)] if connected and checks else checks
+        self.valence: Sequence[Constraint] = nn.ModuleList(checks)  # type: ignore[assignment]
+        self.look_ahead: Sequence[Constraint] = nn.ModuleList(whole)  # type: ignore[assignment]
         self.register_buffer("size_counts", torch.zeros(max_atoms + 1, dtype=torch.long))
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
 
