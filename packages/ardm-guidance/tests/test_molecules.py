@@ -53,6 +53,7 @@ def from_data_set(source, number=None, step=1):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_all_of_qm9_makes_the_round_trip():
     smiles = from_data_set("qm9")
     assert len(smiles) == 130_831

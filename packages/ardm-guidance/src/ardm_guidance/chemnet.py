@@ -25,7 +25,15 @@ from torch.nn import functional
 from ardm_guidance.configuration import InputError
 from ardm_guidance.files import installed_folder
 
-__all__ = ["ChemNet", "Moments", "frechet_distance", "load_chemnet", "merge_moments", "moments"]
+__all__ = [
+    "ChemNet",
+    "Moments",
+    "frechet_distance",
+    "load_chemnet",
+    "merge_moments",
+    "moments",
+    "symbols",
+]
 
 _LENGTH = 350
 _SYMBOLS = (

@@ -44,6 +44,7 @@ __all__ = [
     "MosesScores",
     "Statistics",
     "cosine_similarity",
+    "distances",
     "fragments",
     "load_filters",
     "merge",
