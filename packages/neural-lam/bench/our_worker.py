@@ -162,18 +162,5 @@ class State:
 
 if __name__ == "__main__":
     state = State()
-    serve(
-        {
-            name: getattr(state, name)
-            for name in (
-                "setup",
-                "setup_own",
-                "exact",
-                "train",
-                "update",
-                "peak",
-                "rollout",
-                "build_graph",
-            )
-        }
-    )
+    names = "setup setup_own exact train update peak rollout build_graph open_data sample content"
+    serve({name: getattr(state, name) for name in names.split()})
