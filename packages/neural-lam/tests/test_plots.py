@@ -86,3 +86,17 @@ def test_a_graph_on_the_sphere_is_cut_at_the_date_line():
         ends = np.stack(axes.collections[0].get_segments())
         assert np.abs(ends[:, 0, 0] - ends[:, 1, 0]).max() < 180
         assert np.abs(ends[..., 1]).max() <= 90
+
+
+def test_a_forecast_that_blows_up_leaves_the_picture_to_the_others():
+    dims = ("forecast", "prediction_timedelta", "feature")
+    rmse = np.array([[[4.0], [100.0]], [[15.0], [150.0]], [[5.0], [4e5]]])
+    names = ["model", "persistence", "unstable"]
+    scores = xr.Dataset(
+        dict.fromkeys(("rmse", "rmse_lower", "rmse_upper"), (dims, rmse)),
+        {"forecast": names, "prediction_timedelta": LEADS, "feature": ["a"]},
+    )
+    top = draw_scores(scores, ["m"]).axes[0].get_ylim()[1]
+    assert 150 < top < 200
+    scores["rmse"][0] = 1e6
+    assert draw_scores(scores, ["m"]).axes[0].get_ylim()[1] > 1e6

@@ -55,6 +55,17 @@ def _hours(lead_times: NDArray[np.timedelta64]) -> NDArray[np.float64]:
     return hours
 
 
+def _highest_of_interest(rmse: xr.DataArray) -> float:
+    """Largest error of the model and of those forecasts that don't blow up.
+
+    An unstable linear forecast grows without bound and would flatten every other curve: one
+    whose largest error is above three times the median of all is left to run off the picture.
+    """
+    largest = rmse.max("prediction_timedelta")
+    steady = largest.where(largest <= 3 * largest.median())
+    return float(max(largest[0], steady.max()))
+
+
 def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> None:
     hours = _hours(scores["prediction_timedelta"].values)
     for colour, name in zip(_COLOURS, scores["forecast"].values, strict=False):
@@ -69,7 +80,7 @@ def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> Non
     axes.set_xlabel("lead time (h)")
     axes.set_ylabel(f"RMSE ({unit})")
     axes.set_xlim(0, hours[-1] * 1.02)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * _highest_of_interest(scores["rmse"].sel(feature=feature)))
     axes.grid(axis="y", color="0.9", lw=0.8)
     axes.set_axisbelow(True)
 
