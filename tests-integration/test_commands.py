@@ -15,14 +15,14 @@ CONFIGS = [
 
 # What some configurations need first is made by the package's own verbs.
 ERA5 = ROOT.parent / "shared" / "data" / "era5_uk_2m_temperature_2019-03.nc"
+ERA5_FIRST = [f"example-data --name era5-uk --source {ERA5} --output out/neural-lam/era5-uk.zarr"]
 PREPARATIONS = {
     "two-layer-qg.yaml": [
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg.zarr"
     ],
-    "era5-uk.yaml": [
-        f"example-data --name era5-uk --source {ERA5} --output out/neural-lam/era5-uk.zarr"
-    ],
+    "era5-uk.yaml": ERA5_FIRST,
+    "era5-uk-direct.yaml": ERA5_FIRST,
     "qm9-discriminator.yaml": [
         "fit --config qm9.yaml --trainer.max_steps 2 --trainer.limit_val_batches 1",
         "negatives --config qm9.yaml --ckpt_path out/ardm-guidance/checkpoints/last.ckpt"
@@ -79,7 +79,7 @@ def fit_two_steps(environment, package, name, folder, *options):
 def test_a_shipped_configuration_parses_and_trains_two_steps(together, package, path, tmp_path):
     if "model" not in yaml.safe_load(path.read_text()):
         pytest.skip("a configuration of an own verb: the package's tests run it")
-    if path.name == "era5-uk.yaml" and not ERA5.is_file():
+    if PREPARATIONS.get(path.name) == ERA5_FIRST and not ERA5.is_file():
         pytest.skip(f"the fields aren't here: {ERA5.name}")
     fit_two_steps(together, package, path.name, tmp_path)
 
