@@ -50,7 +50,7 @@ def upstream_python() -> str:
     if not (folder / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         # torch first, alone: where only a CPU build can be found, nothing replaces it.
-        install = [str(python), "-m", "pip", "install", "--quiet"]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--quiet"]
         subprocess.run([*install, "torch==2.13.0"], check=True)
         subprocess.run([*install, "neural-lam==0.7.0"], check=True)
         (folder / "ready").touch()
