@@ -356,6 +356,11 @@ def score_all(study: Study, seed: int) -> None:
             continue
         sites = torch.load(study.folder / f"samples-{name}-{seed}.pt", weights_only=True)
         checked = [check(ALPHABET.smiles(row)) for row in sites]
+        if sum(item.num_fragments == 1 for item in checked) < 2:
+            # Only a hardly trained generator without masks: a loss to be seen, not to stop at.
+            share = sum(item.valid for item in checked) / len(checked)
+            study.add(seed=seed, stage="score", method=name, unscored=True, valid=share)
+            continue
         scores = score(checked, training)
         valid = [item.smiles for item in checked if item.valid]
         found = distances(statistics(valid, chemnet), f"test split, n = {len(known)}", reference)
@@ -375,6 +380,7 @@ def summary(study: Study) -> None:
     drawn: dict[str, list[tuple[float, float]]] = {}
     for name in calls:
         rows = [r for r in study.records if r["stage"] == "score" and r["method"] == name]
+        rows = [row for row in rows if not row.get("unscored")]
         drawn[name] = [(calls[name], row["fcd"]) for row in rows]
         for key in ("valid", "valid_connected", "unique", "novel", "vun", "fcd") if rows else ():
             values = [row[key] for row in rows]
