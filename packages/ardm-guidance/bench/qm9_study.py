@@ -173,7 +173,7 @@ class Study:
             assert not molecules.rejected
             keep({"sites": molecules.sites, "smiles": molecules.smiles}, path)
         content = torch.load(path, weights_only=True)
-        return Molecules(content["sites"], content["smiles"], [])
+        return Molecules(content["sites"].to(torch.int8), content["smiles"], [])
 
     def data(self, seed: int) -> MoleculeData:
         """The molecules as a data module."""

@@ -253,7 +253,7 @@ def digress(smiles: list[str]) -> DiGress | None:
 def speed(ardm: OrderAgnosticARDM, number: int, repeats: int) -> None:
     """Training molecules and samples in a CPU second, against both peers."""
     molecules = read_molecules("qm9-sample", ALPHABET)
-    batch = molecules.sites[-64:]
+    batch = molecules.sites[-64:].long()
     torch.manual_seed(0)
     model = PlainTransformer(9, **SIZE)
     smiles = molecules.smiles[-640:]

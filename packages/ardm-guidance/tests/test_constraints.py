@@ -114,7 +114,7 @@ def test_bridges_are_the_edges_whose_removal_disconnects():
 
 def test_every_state_on_the_way_to_a_molecule_is_allowed():
     alphabet = MoleculeAlphabet()
-    source = read_molecules("qm9-sample", alphabet).sites[::50]
+    source = read_molecules("qm9-sample", alphabet).sites[::50].long()
     generator = torch.Generator().manual_seed(2)
     hidden = torch.rand(source.shape, generator=generator) > torch.rand(
         len(source), 1, generator=generator

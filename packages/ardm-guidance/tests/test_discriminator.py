@@ -18,7 +18,7 @@ from ardm_guidance.smc import run
 
 @pytest.fixture(scope="module")
 def molecules():
-    return read_molecules("qm9-sample", MoleculeAlphabet()).sites[:160]
+    return read_molecules("qm9-sample", MoleculeAlphabet()).sites[:160].long()
 
 
 def every(rows, num_classes):

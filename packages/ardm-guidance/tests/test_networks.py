@@ -22,7 +22,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def partial():
-    sites = read_molecules("qm9-sample", MoleculeAlphabet()).sites[:60]
+    sites = read_molecules("qm9-sample", MoleculeAlphabet()).sites[:60].long()
     hidden = torch.rand(sites.shape, generator=torch.Generator().manual_seed(0)) < 0.5
     return sites.masked_fill(hidden & (sites != PAD), MASK)
 

@@ -11,7 +11,7 @@ pytest.importorskip("torch_geometric")
 
 @pytest.fixture(scope="module")
 def partial():
-    sites = read_molecules("qm9-sample", MoleculeAlphabet()).sites[:40]
+    sites = read_molecules("qm9-sample", MoleculeAlphabet()).sites[:40].long()
     hidden = torch.rand(sites.shape, generator=torch.Generator().manual_seed(0)) < 0.4
     return sites.masked_fill(hidden & (sites != PAD), MASK)
 

@@ -11,7 +11,8 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from ardm_guidance.files import Molecules, Rejected, read_molecules
+from ardm_guidance.caching import cached_molecules
+from ardm_guidance.files import Molecules, Rejected
 from ardm_guidance.graphs import node_count, sizes
 from ardm_guidance.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.molecules import MoleculeAlphabet
@@ -42,7 +43,7 @@ class MoleculeDataset:
         return len(self.sites)
 
     def __getitem__(self, index: Tensor) -> Batch:
-        return Batch(self.sites[index], self.members[index])
+        return Batch(self.sites[index].long(), self.members[index])
 
 
 def write_rejected(rejected: Sequence[Rejected], path: Path) -> None:
@@ -64,7 +65,7 @@ def read_split(
     Returns:
         The molecules, and the indices of the parts.
     """
-    molecules = read_molecules(source, alphabet, column)
+    molecules = cached_molecules(source, alphabet, column)
     if molecules.rejected and trainer.is_global_zero:
         path = Path(trainer.default_root_dir) / "rejected_rows.csv"
         write_rejected(molecules.rejected, path)
@@ -81,11 +82,13 @@ class MoleculeData(lightning.LightningDataModule):
     """Molecules of a source in a named random split.
 
     Rows that cannot be used are counted in a warning and listed with file, line and
-    reason in ``rejected_rows.csv`` of the run's folder.
+    reason in ``rejected_rows.csv`` of the run's folder. A source of 50 000 molecules or more is
+    kept encoded for the next run, see :mod:`ardm_guidance.caching`.
 
     Arguments:
         source: ``qm9-sample`` (10 000 molecules that come with the package), ``qm9``
-            (the installed ``qm9pack``), or a SMILES, CSV, Parquet or SDF file.
+            (the installed ``qm9pack``), ``moses``, ``moses-test`` or ``moses-test-scaffolds``
+            (the installed ``molsets``), or a SMILES, CSV, Parquet or SDF file.
         column: Column of the SMILES in tables.
         batch_size: Molecules per device.
         val: Share of the validation part.
@@ -110,6 +113,10 @@ class MoleculeData(lightning.LightningDataModule):
         self.split = Split(val, test, split_seed).check()
         self.molecules: Molecules | None = None
 
+    def prepare_data(self) -> None:
+        """Read the source on one device of a machine; the others find a large one kept."""
+        self.setup("fit")
+
     def setup(self, stage: str) -> None:
         """Read the source with the alphabet of the model, once."""
         if self.molecules is None and self.trainer is not None:
@@ -120,7 +127,7 @@ class MoleculeData(lightning.LightningDataModule):
 
     def read(self, alphabet: MoleculeAlphabet) -> None:
         """Read and split the source without a trainer."""
-        self.molecules = read_molecules(self.source, alphabet, self.column)
+        self.molecules = cached_molecules(self.source, alphabet, self.column)
         self.parts = self.split.indices(len(self.molecules.sites))
 
     def part(self, name: str) -> MoleculeDataset:

@@ -69,7 +69,7 @@ class JudgedDataset:
         return len(self.sites)
 
     def __getitem__(self, index: Tensor) -> Judged:
-        return Judged(self.sites[index], 1 - index % 2, index)
+        return Judged(self.sites[index].long(), 1 - index % 2, index)
 
 
 def read_generated(path: str, num_sites: int) -> Tensor:
@@ -82,8 +82,8 @@ def read_generated(path: str, num_sites: int) -> Tensor:
         raise InputError(f"{path}: no such file; the verb negatives writes it")
     try:
         rows = pyarrow.parquet.read_table(path, columns=["sites"])["sites"].to_pylist()
-        sites = torch.tensor(rows)
-    except (OSError, ValueError, KeyError) as error:
+        sites = torch.tensor(rows, dtype=torch.int8)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: no column of sites ({error})") from error
     if sites.dim() != 2 or sites.shape[1] != num_sites:
         raise InputError(f"{path}: expected {num_sites} sites a row, got {list(sites.shape)[1:]}")
@@ -120,6 +120,10 @@ class DiscriminatorData(lightning.LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
         self.split = Split(val, test, split_seed).check()
         self.sets: dict[str, JudgedDataset] = {}
+
+    def prepare_data(self) -> None:
+        """Read both sets on one device of a machine; the others find a large source kept."""
+        self.setup("fit")
 
     def setup(self, stage: str) -> None:
         """Read both sets, once."""

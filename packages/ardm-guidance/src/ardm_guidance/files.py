@@ -15,6 +15,7 @@ from typing import NamedTuple, TextIO
 import torch
 from rdkit import Chem
 from torch import Tensor
+from tqdm import tqdm
 
 from ardm_guidance.configuration import InputError, near_miss
 from ardm_guidance.molecules import MoleculeAlphabet, canonical_smiles, read_smiles
@@ -59,7 +60,7 @@ class Molecules(NamedTuple):
     """Encoded molecules.
 
     Attributes:
-        sites: ``(N, D)``.
+        sites: ``(N, D)``, int8: the training set of MOSES has 700 million of them.
         smiles: Their canonical SMILES without stereo marks.
         rejected: Rows that are not among them.
     """
@@ -176,15 +177,15 @@ def read_molecules(source: str, alphabet: MoleculeAlphabet, column: str = "SMILE
     """
     sites, smiles, rejected = [], [], []
     rows = (row for path in source_files(source) for row in read_rows(path, column))
-    for row in rows:
+    # Shown on terminals only, and only where it takes long.
+    for row in tqdm(rows, source, unit=" rows", delay=5, disable=None, leave=False):
         try:
             molecule = read_smiles(row.smiles)
-            # Two bytes a site until all are read: the training set of MOSES has 700 million.
-            sites.append(alphabet.encode(molecule).short())
+            sites.append(alphabet.encode(molecule).to(torch.int8))
             smiles.append(canonical_smiles(molecule))
         except ValueError as error:
             rejected.append(Rejected(row, str(error)))
     if not sites:
         reasons = [f"; the first: line {row.line}: {reason}" for row, reason in rejected[:1]]
         raise InputError(f"{source}: no usable molecule{''.join(reasons)}")
-    return Molecules(torch.stack(sites).long(), smiles, rejected)
+    return Molecules(torch.stack(sites), smiles, rejected)
