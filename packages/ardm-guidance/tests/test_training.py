@@ -3,9 +3,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ardm_guidance.ardm import OrderAgnosticARDM, hide, steps
 from ardm_guidance.data import MoleculeData
+from ardm_guidance.graphs import MASK, PAD
 from ardm_guidance.guards import NonFiniteError, NonFiniteGuard
 from ardm_guidance.networks import GraphTransformer
+from ardm_guidance.orders import by_keys
+from ardm_guidance.randomness import keyed_uniform
 from ardm_guidance.training import MoleculeARDM
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
@@ -153,3 +157,24 @@ def test_the_aromatic_encoding_trains_and_samples_without_constraints(source, tm
     assert len(model.look_ahead) == 0
     drawn = model.draw(torch.arange(50), 0)
     assert drawn.sites[:, 9:].max() == 4
+
+
+def test_a_loss_without_masks_has_the_mass_of_what_fits_besides(source):
+    model, data = build(source)
+    data.read(model.alphabet)
+    part = data.part("train")
+    batch = part[torch.arange(len(part))]
+    masked = model.training_step(batch, 0)
+    model.masked_loss = False
+    free = model.training_step(batch, 0)
+
+    keys = keyed_uniform(model.seed, 0, batch.rows, (batch.sites.shape[-1] + 1,))
+    partial = hide(batch.sites, by_keys(batch.sites, keys[:, 1:]), steps(batch.sites, keys[:, 0]))
+    hidden, every = partial == MASK, torch.arange(45).expand(partial.shape)
+    fits = model.valence[0](partial, every)
+    mass = OrderAgnosticARDM(model.network).log_probs(partial).masked_fill(~fits, -torch.inf)
+    mass = torch.where(hidden, mass.logsumexp(-1), 0.0).sum(-1)
+    weight = (batch.sites != PAD).sum(-1) / hidden.sum(-1)
+    besides = -(weight * mass).mean() / 45
+    assert besides > 0.01
+    torch.testing.assert_close(free - masked, besides)

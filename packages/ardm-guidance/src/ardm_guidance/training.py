@@ -44,7 +44,7 @@ class Start(NamedTuple):
 
 
 class MoleculeARDM(lightning.LightningModule):
-    """An order-agnostic ARDM of molecules.
+    r"""An order-agnostic ARDM of molecules.
 
     Arguments:
         network: Maps sites to logits, such as a
@@ -60,6 +60,9 @@ class MoleculeARDM(lightning.LightningModule):
         seed: Seed of all noise.
         aromatic: The encoding of published models, without any constraint; see
             :class:`~ardm_guidance.molecules.MoleculeAlphabet`.
+        masked_loss: Train the conditionals with their valence mask. Without, the loss has
+            :math:`-\log P(\text{classes that fit})` besides, so that the network learns valences
+            too and can also be sampled without any mask, as published models are.
     """
 
     size_counts: Tensor
@@ -77,9 +80,11 @@ class MoleculeARDM(lightning.LightningModule):
         connected: bool = True,
         seed: int = 0,
         aromatic: bool = False,
+        masked_loss: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.masked_loss = masked_loss
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
@@ -106,7 +111,7 @@ class MoleculeARDM(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean negative bound, divided by the sites of the largest molecule."""
-        ardm = OrderAgnosticARDM(self.network, self.valence)
+        ardm = OrderAgnosticARDM(self.network, self.valence if self.masked_loss else ())
         nats = -self._draw_bound(ardm, batch, self.global_step).mean()
         self.log("train/nats", nats.detach(), prog_bar=True)
         return nats / batch.sites.shape[-1]
