@@ -15,19 +15,32 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, mode_mass_error
 
-from diffsmc.methods import Method
+from diffsmc import targets
+from diffsmc.methods import Method, Result
 from diffsmc.randomness import keyed_generator
 from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
+from diffsmc.targets import Target
 
 HERE = Path(__file__).parent
 SETTINGS, RESULTS = HERE / "settings" / "mixture.json", HERE / "mixture_study.json"
 TUNING, FRESH = range(50, 60), range(1000, 1020)
+TARGETS: dict[str, Callable[[], Target]] = {
+    "funnel10": lambda: targets.Funnel(10),
+    "gmm40_2d": lambda: targets.gmm40(2),
+    "manywell32": lambda: targets.ManyWell(32),
+    "unequal_two_d2": lambda: targets.two_modes(2, 0.2),
+    "unequal_student_d10": targets.student_mixture,
+}
+BUDGETS = {
+    "funnel10": 4.0e5, "gmm40_2d": 2.0e5, "manywell32": 7.2e5, "unequal_two_d2": 1.5e5,
+    "unequal_student_d10": 3.0e5,
+}  # fmt: skip
 DIFFUSED = 400  # particles, 16 steps of 16 draws: about the evaluations of the bridges
 Candidate = dict[str, Any]
 
@@ -37,29 +50,16 @@ def candidate(
     chains: int = 400,
     moves: int = 40,
     inflation: float = 1.15,
-    pool: tuple[int, int] | None = None,
     **method: Any,
 ) -> Candidate:
-    """A method in plain values; the pooled one takes chains and moves of the revisit."""
-    reference: Candidate = {"num_chains": chains, "search_moves": moves, "inflation": inflation}
-    if pool is None:
-        reference["revisit_moves"] = 16
-    else:
-        reference |= {"revisit_chains": pool[0], "pool_moves": pool[1]}
-        method = {"refits": 0, "importance_ess": 0.05, "importance_shape": 0.7, **method}
+    """A method in plain values."""
+    reference = {
+        "num_chains": chains, "search_moves": moves, "revisit_moves": 16, "inflation": inflation
+    }  # fmt: skip
     return {"num_particles": num_particles, "reference": reference, "method": method}
 
 
-REGRESSIONS = [
-    candidate(16500, 60, 40, 1.05, (200, 60)),
-    candidate(16500, 60, 40, 1.0, (200, 60)),
-    candidate(16500, 60, 40, 1.15, (200, 60)),
-    candidate(14000, 60, 40, 1.05, (200, 85)),
-    candidate(18000, 60, 30, 1.05, (160, 60)),
-]
 CANDIDATES: dict[str, list[Candidate]] = {
-    "sonar": REGRESSIONS,
-    "ionosphere": REGRESSIONS,
     "funnel10": [
         candidate(3000),
         candidate(3600, target_ess=0.8),
@@ -104,26 +104,37 @@ def build(settings: Candidate) -> ReferenceMixture:
     )
 
 
+def mode_mass_error(target: Any, result: Result) -> float | None:
+    """Total variation of mode masses; for many wells, the mean error of each well's share."""
+    weights, x = result.log_weights[0].softmax(-1), result.particles[0]
+    if isinstance(target, targets.ManyWell):
+        right = weights @ (x[:, 0::2] > 0).to(x.dtype)
+        return float((right - target.right_mass).abs().mean())
+    if not hasattr(target, "masses"):
+        return None
+    found = weights @ target.log_joint(x).softmax(-1)
+    return float(0.5 * (found - target.masses).abs().sum())
+
+
 def run_once(case: str, settings: Candidate, seed: int, diffuse: bool = False) -> dict[str, Any]:
     """One run: error of log Z, mode-mass error, evaluations, path, whether it warned."""
-    target, begin = CASES[case].target(), time.process_time()
+    target, begin = TARGETS[case](), time.process_time()
     method: Method = build(settings)
     if diffuse:
         method = MixtureDiffusion(build(settings), adapt_islands=None)
     num = DIFFUSED if diffuse else settings["num_particles"]
     with torch.no_grad():
         result = method.run(target, 1, num, generator=keyed_generator(seed))
-    weights = result.log_weights[0].softmax(-1)
-    mass_error = mode_mass_error(target, result.particles[0], weights)
+    assert target.log_normalizer is not None
     modes = None
     if case == "gmm40_2d":
         near = target.log_joint(result.particles[0]).argmax(-1)  # type: ignore[operator]
-        masses = torch.zeros(40).double().scatter_add(0, near, weights)
-        modes = int((masses > 0.0025).sum())
+        weights = torch.zeros(40).double().scatter_add(0, near, result.log_weights[0].softmax(-1))
+        modes = int((weights > 0.0025).sum())
     return {
         "seed": seed,
-        "error": float(result.log_normalizers[0]) - CASES[case].log_normalizer(),
-        "mode_mass_error": None if math.isnan(mass_error) else mass_error,
+        "error": float(result.log_normalizers[0]) - target.log_normalizer,
+        "mode_mass_error": mode_mass_error(target, result),
         "modes": modes,
         "evaluations": result.num_evaluations,
         "path": result.path,
@@ -178,9 +189,9 @@ def tune(case: str) -> None:
         row = summarize([run_once(case, settings, seed) for seed in TUNING])
         entry["tried"].append({"settings": settings, **row})
         print(json.dumps({"case": case, "settings": settings, **row}), flush=True)
-        allowed = [t for t in entry["tried"] if t["evaluations_median"] <= CASES[case].budget]
+        allowed = [t for t in entry["tried"] if t["evaluations_median"] <= BUDGETS[case]]
         best = min(allowed or entry["tried"], key=lambda t: t["log_normalizer_rmse"])
-        entry.update(best["settings"], budget=CASES[case].budget, tuning_seeds=[50, 59])
+        entry.update(best["settings"], budget=BUDGETS[case], tuning_seeds=[50, 59])
         write(SETTINGS, content)
 
 
@@ -204,7 +215,7 @@ def main() -> None:
     """Tune or measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["tune", "measure", "diffuse"])
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", default=",".join(TARGETS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for case in arguments.cases.split(","):

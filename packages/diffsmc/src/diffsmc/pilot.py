@@ -32,7 +32,6 @@ __all__ = [
     "cluster_chains",
     "cluster_factors",
     "join_clusters",
-    "pool",
     "revisit",
     "run_pilot",
     "search",
@@ -295,40 +294,6 @@ def search(
     flow.index_put_((origins, new), flow.new_ones(()), accumulate=True)
     spent += checks + num_revisit_chains * (1 + LEAPFROGS * num_revisits)
     return Pilot(again, new, _pool(found @ (flow / flow.sum(1, keepdim=True)), mode), spent)
-
-
-def pool(
-    target: Target,
-    pilot: Pilot,
-    *,
-    generator: torch.Generator,
-    num_chains: int = 256,
-    num_moves: int = 60,
-) -> Pilot:
-    """Make clusters that share a mode one, and explore it in its own coordinates.
-
-    In many dimensions short chains don't cross even a single mode, and each leads a cluster of its
-    own. Chains preconditioned by the covariance of all of them do cross it.
-
-    Arguments:
-        target: The target.
-        pilot: What a search found.
-        generator: Source of all draws.
-        num_chains: Number of chains.
-        num_moves: HMC moves of five leapfrog steps each, whose last two thirds are kept.
-    """
-    mode, spent = join_clusters(target, cluster_factors(pilot.states, pilot.labels)[0])
-    states = revisit(
-        target,
-        pilot.states,
-        mode[pilot.labels],
-        generator=generator,
-        num_chains=num_chains,
-        num_moves=num_moves,
-    )
-    labels = torch.arange(num_chains) % (int(mode.max()) + 1)
-    spent += pilot.num_evaluations + num_chains * (1 + LEAPFROGS * num_moves)
-    return Pilot(states[num_moves // 3 :], labels, pilot.found, spent)
 
 
 def _pool(found: Tensor, mode: Tensor) -> Tensor:

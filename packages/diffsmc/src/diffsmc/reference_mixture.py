@@ -42,7 +42,7 @@ from .mixture import (
 )
 from .mixture_diffusion import MixtureDiffusionPath, MixturePotential, MonteCarloRatio
 from .moves import MassEstimator
-from .pilot import Pilot, cluster_factors, pool, search
+from .pilot import Pilot, cluster_factors, search
 from .resampling import Resampling, systematic
 from .resume import SavedPass
 from .schedules import cosine_variances
@@ -57,7 +57,6 @@ from .targets import Target, checked_log_prob
 
 __all__ = [
     "FittedMixture",
-    "Judgement",
     "MixtureDiffusion",
     "MixtureFit",
     "ReferenceMixture",
@@ -68,16 +67,6 @@ __all__ = [
 FEW = 0.03  # of the chains: a mode found by fewer suggests modes found by none
 INFINITE_VARIANCE, USELESS = 0.5, 0.7  # Pareto shapes
 NEARLY_ALL = 0.8  # ESS with which a shape between the two is of no account
-
-
-class Judgement(NamedTuple):
-    """ESS relative to the draws, and Pareto k, of importance sampling."""
-
-    ess: float
-    shape: float
-
-    def __str__(self) -> str:
-        return f"ESS {self.ess:.0%} and Pareto k {self.shape:.2f}"
 
 
 class FittedMixture(NamedTuple):
@@ -97,8 +86,6 @@ class MixtureFit:
         search_moves: HMC moves of each, five leapfrog steps long.
         revisit_chains: Chains spread evenly over what was found.
         revisit_moves: HMC moves of each of those.
-        pool_moves: Instead, clusters that share a mode are made one, and these are the HMC moves of
-            each revisiting chain in its coordinates: for modes of one width. None keeps clusters.
         max_components: With more clusters than this a single Gaussian is fitted to all.
         weight_points: Draws of each of three rounds that adapt the weights.
         inflation: Factor on the fitted covariances.
@@ -109,7 +96,6 @@ class MixtureFit:
     search_moves: int = 40
     revisit_chains: int = 256
     revisit_moves: int = 20
-    pool_moves: int | None = None
     max_components: int = 64
     weight_points: int = 2000
     inflation: float = 1.15
@@ -120,26 +106,15 @@ class MixtureFit:
         starts = None
         if self.starts is not None:
             starts = torch.tensor(self.starts, dtype=torch.float64, device=generator.device)
-        pilot = search(
+        return search(
             target,
             generator=generator,
             num_chains=self.num_chains,
             num_moves=self.search_moves,
             num_revisit_chains=self.revisit_chains,
-            num_revisits=self.revisit_moves if self.pool_moves is None else 0,
+            num_revisits=self.revisit_moves,
             max_clusters=self.max_components,
             starts=starts,
-        )
-        return pilot if self.pool_moves is None else self.pool(target, pilot, generator=generator)
-
-    def pool(self, target: Target, pilot: Pilot, *, generator: torch.Generator) -> Pilot:
-        """Explore modes instead of clusters."""
-        return pool(
-            target,
-            pilot,
-            generator=generator,
-            num_chains=self.revisit_chains,
-            num_moves=60 if self.pool_moves is None else self.pool_moves,
         )
 
     def fit(self, target: Target, pilot: Pilot, *, generator: torch.Generator) -> FittedMixture:
@@ -213,9 +188,7 @@ class ReferenceMixture(Method):
         refits: Small bridges to whose particles the mixture is fitted again.
         refit_share: Particles of those, relative to one island of the run.
         importance_ess: Importance sampling replaces the bridge if its ESS, relative to the number
-            of draws, is at least this and Pareto's k is small enough; 1 never.
-        importance_shape: Pareto's k has to be below this: at 0.5 the variance becomes infinite, and
-            from 0.7 on no practical number of draws suffices.
+            of draws, is at least this and Pareto's k says that its variance is finite; 1 never.
         importance_draws: Draws for each particle then: one takes one evaluation.
         move: The kernel.
         num_moves: Moves at each level.
@@ -229,7 +202,6 @@ class ReferenceMixture(Method):
     refits: int = 1
     refit_share: float = 0.3
     importance_ess: float = 0.5
-    importance_shape: float = INFINITE_VARIANCE
     importance_draws: int = 10
     move: Move = field(default_factory=lambda: HMC(5))
     num_moves: int = 2
@@ -263,10 +235,11 @@ class ReferenceMixture(Method):
     ) -> Result:
         """Sample from what a pilot found; see `run`."""
         fitted = self.fit(pilot, target, num_particles, generator=generator, monitor=monitor)
-        judgement = self.judge(target, fitted.mixture, generator=generator)
-        seen = f"importance sampling from the mixture has {judgement}"
-        if self.suffices(judgement):
-            run = self.sample_importance(
+        ess, shape = self._judge(target, fitted.mixture, generator=generator)
+        seen = f"importance sampling from the mixture has ESS {ess:.0%} and Pareto k {shape:.2f}"
+        bound = USELESS if ess > NEARLY_ALL else INFINITE_VARIANCE
+        if ess >= self.importance_ess and shape < bound:
+            run = self._importance(
                 target, fitted.mixture, num_islands, num_particles, generator=generator,
                 monitor=monitor,
             )  # fmt: skip
@@ -308,22 +281,18 @@ class ReferenceMixture(Method):
             spent += small.num_evaluations
         return FittedMixture(mixture, notes, spent)
 
-    def suffices(self, judgement: Judgement) -> bool:
-        """Whether importance sampling can replace the bridge."""
-        bound = USELESS if judgement.ess > NEARLY_ALL else self.importance_shape
-        return judgement.ess >= self.importance_ess and judgement.shape < bound
-
-    def judge(self, target: Target, mixture: Mixture, *, generator: torch.Generator) -> Judgement:
-        """Try importance sampling from a mixture with some draws that are then thrown away."""
+    def _judge(
+        self, target: Target, mixture: Mixture, *, generator: torch.Generator
+    ) -> tuple[float, float]:
+        """Give ESS relative to the draws and Pareto k of importance sampling."""
         num = self.reference.weight_points
         labels = torch.multinomial(mixture.weights, num, True, generator=generator)
         x = sample_component(mixture, labels, generator=generator)
         ratio = checked_log_prob(target, x) - log_joint(mixture, x).logsumexp(-1)
         shape = pareto_shape(ratio)
-        ess = float(effective_sample_size(ratio)) / num
-        return Judgement(ess, shape if shape == shape else math.inf)
+        return float(effective_sample_size(ratio)) / num, shape if shape == shape else math.inf
 
-    def sample_importance(
+    def _importance(
         self,
         target: Target,
         mixture: Mixture,
@@ -331,9 +300,8 @@ class ReferenceMixture(Method):
         num_particles: int,
         *,
         generator: torch.Generator,
-        monitor: Monitor = SILENT,
+        monitor: Monitor,
     ) -> Result:
-        """Sample from a mixture, weighted; unbiased given the mixture."""
         strata = len(mixture.weights)
         settings = Settings(self.move, 0, self.resample, 0.0, component_masses(mixture))
         done = run_pass(
