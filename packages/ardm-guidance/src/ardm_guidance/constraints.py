@@ -22,6 +22,11 @@ these necessary conditions leave no class, the valence alone decides.
 
 A constraint maps ``(sites (B, D), positions (B, P))`` to the classes allowed at these
 positions, ``(B, P, K)``.
+
+References:
+    Degree-constrained spanning trees: Garey & Johnson, *Computers and Intractability* (1979),
+    problem ND1. Bridges by effective resistance: Klein & Randić, "Resistance distance", J. Math.
+    Chem. 12 (1993).
 """
 
 from abc import ABC, abstractmethod

@@ -16,6 +16,11 @@ sequential Monte Carlo samples is tilted by :math:`W(x) = \exp d(x)`, whatever t
 
 Logits are divided by a temperature, fitted on held-out objects: an over-confident
 discriminator makes samples worse.
+
+References:
+    Ekström Kelvinius & Lindsten, "Discriminator Guidance for Autoregressive Diffusion Models",
+    AISTATS 2024; for continuous diffusion, Kim et al., "Refining Generative Process with
+    Discriminator Guidance in Score-based Diffusion Models", ICML 2023.
 """
 
 import torch

@@ -5,6 +5,10 @@ Of :math:`n` samples, *valid* is the share that RDKit can read and sanitise,
 *unique* the share of distinct canonical SMILES among the valid and connected, *novel* the
 share of the distinct ones that are not in the training set, and *V.U.N.* the
 share of the :math:`n` that is all of it, duplicates counted once.
+
+References:
+    V.U.N. as in Martinkus et al., "SPECTRE: Spectral Conditioning Helps to Overcome the
+    Expressivity Limits of One-shot Graph Generators", ICML 2022.
 """
 
 from collections.abc import Collection, Sequence

@@ -15,6 +15,10 @@ The network also sees what the shown part of the graph says exactly and what lay
 would have to count: walks of lengths 2 to 5 along the bonds between the ends of a
 pair (they close rings of 3 to 6 atoms), whether both are in one component, and at
 each node the sum of its bond orders and its numbers of masked pairs and bonds.
+
+References:
+    Vignac et al., "DiGress: Discrete Denoising Diffusion for Graph Generation", ICLR 2023, for
+    states of nodes and pairs and for features that layers would have to count.
 """
 
 import math

@@ -4,6 +4,9 @@ An order :math:`\sigma` visits every site of an object once; :math:`\sigma(t)` i
 site generated at step :math:`t = 0, \dots, D-1`.  Orders are ``(..., D)`` integer
 tensors; sites that an object lacks (:data:`~ardm_guidance.graphs.PAD`) come last, so
 that the first :math:`D_b` entries are an order of object :math:`b` alone.
+
+References:
+    Uria, Murray & Larochelle, "A Deep and Tractable Density Estimator", ICML 2014.
 """
 
 import torch

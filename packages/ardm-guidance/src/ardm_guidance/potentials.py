@@ -8,6 +8,10 @@ A potential answers two questions: :math:`\log W(x_S)`, and the *look-ahead*
 :math:`\log W(x_S \cup \{x_k = c\})` for every class :math:`c` at one position.
 :func:`per_class` answers the second by the first, at the cost of one evaluation for each
 class; potentials with a shortcut take it.
+
+References:
+    Del Moral, *Feynman-Kac Formulae* (2004); rewards as potentials in Singhal et al., "A General
+    Framework for Inference-time Scaling and Steering of Diffusion Models", ICML 2025.
 """
 
 from abc import ABC, abstractmethod

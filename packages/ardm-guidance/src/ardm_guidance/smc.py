@@ -20,6 +20,11 @@ carries its mean weight, so that :math:`\hat Z = \frac1N \sum_n w_T^n` is unbias
 conditionals.  With one order shared by a group it is :math:`p_\theta(x \mid \sigma) W(x)`,
 whose normaliser :math:`Z_\sigma` varies: the mixture over groups is biased unless groups are
 re-weighted by :math:`\hat Z_\sigma`, which :func:`select_groups` does.
+
+References:
+    Ekström Kelvinius & Lindsten, "Discriminator Guidance for Autoregressive Diffusion Models",
+    AISTATS 2024; full adaptation is that of Pitt & Shephard, "Filtering via Simulation: Auxiliary
+    Particle Filters", JASA 94 (1999).
 """
 
 from typing import NamedTuple
