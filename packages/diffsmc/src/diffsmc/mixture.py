@@ -70,8 +70,12 @@ def log_prob_and_grad(mixture: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:
 def sample_component(mixture: Mixture, labels: Tensor, *, generator: torch.Generator) -> Tensor:
     """Draw one point of the component of each label, ``(...)`` to ``(..., D)``."""
     shape = (*labels.shape, mixture.means.shape[-1])
-    noise = torch.randn(shape, generator=generator, dtype=mixture.means.dtype, device=labels.device)
-    return mixture.means[labels] + torch.einsum("...de,...e->...d", mixture.factors[labels], noise)
+    x = torch.randn(shape, generator=generator, dtype=mixture.means.dtype, device=labels.device)
+    # one product a component: a factor for each point would take D times the memory
+    for k, (mean, factor) in enumerate(zip(mixture.means, mixture.factors, strict=True)):
+        mine = labels == k
+        x[mine] = mean + x[mine] @ factor.T
+    return x
 
 
 def shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
