@@ -16,7 +16,7 @@ METHODS = {
     "diffusion": Diffusion(MonteCarloPotential(4), 6, pilot=PILOT, pilot_particles=60),
     "bridge": ReferenceMixture(FIT, target_ess=0.99, importance_ess=1.0),
     "mixture diffusion": MixtureDiffusion(ReferenceMixture(FIT, target_ess=0.99), num_steps=4),
-    "automatic": Automatic(Tempering(0.6, num_moves=1)),
+    "automatic": Automatic(Tempering(0.6, num_moves=1), importance_ess=1.0),
 }
 
 

@@ -11,15 +11,22 @@ from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
 from diffsmc.selection import Automatic
 from diffsmc.targets import (
     Funnel,
+    LinearRegression,
     LogDensity,
+    LogisticRegression,
     NonFiniteLogDensityError,
+    SkewedGaussian,
     correlated_gaussian,
     two_modes,
 )
 
 METHOD = Automatic(Tempering(0.7), ReferenceMixture(MixtureFit(num_chains=100), adapt_islands=None))
+TRIALS = LogisticRegression(
+    [[1.0, 0.05 * i - 1] for i in range(40)], [i % 3 > 0 for i in range(40)]
+)
 EXPECTED = {
-    "one mode": (correlated_gaussian(3), "tempered", "found one mode of one width"),
+    "Gaussian": (correlated_gaussian(3), "importance sampling", "one mode of one width"),
+    "half-normal": (SkewedGaussian(20, 20.0), "tempered", "tempering is needed"),
     "two modes": (two_modes(2, 0.2), "importance sampling", "found 2 modes"),
     "funnel": (Funnel(8), "stratified bridge", "found one mode whose width varies"),
 }
@@ -73,3 +80,38 @@ def test_the_pilot_is_counted(generator):
     asked = METHOD.tempering.run(target, 2, 50, generator=generator)
     assert chosen.num_evaluations > asked.num_evaluations
     assert asked.reason == "asked for"
+
+
+@pytest.mark.parametrize("target", [correlated_gaussian(4), SkewedGaussian(3, 1.5), TRIALS])
+def test_importance_sampling_from_the_fit_is_unbiased(target, generator):
+    """The fit comes from a pilot, weights from draws of their own: z over 1000 islands."""
+    method = Automatic(mixture=ReferenceMixture(MixtureFit(num_chains=100), importance_draws=1))
+    result = method.run(target, 1000, 64, generator=generator)
+    assert result.path == "importance sampling"
+    assert result.unbiased
+    truth = target.log_normalizer
+    if truth is None:
+        truth = float(grid_log_normalizer(target))
+    ratio = torch.exp(result.log_normalizers - truth)
+    assert abs(float((ratio.mean() - 1) / (ratio.std() / 1000**0.5))) < 3
+
+
+def grid_log_normalizer(target):
+    """Log Z in two dimensions by the trapezoidal rule, exact to rounding for smooth tails."""
+    line = torch.linspace(-12, 12, 601, dtype=torch.float64)
+    points = torch.cartesian_prod(line, line)
+    return target.log_prob(points).logsumexp(0) + 2 * math.log(24 / 600)
+
+
+def test_a_regression_in_many_dimensions_takes_one_gaussian(generator):
+    """61 dimensions: chains that are still apart are one mode. Log Z is known in closed form."""
+    design = torch.randn(100, 61, generator=generator, dtype=torch.float64)
+    response = design[:, 0] + 0.5 * torch.randn(100, generator=generator)
+    target = LinearRegression(design, response, 0.5)
+    assert target.dim == 61
+    result = Automatic().run(target, 8, 500, generator=generator)
+    assert result.path == "importance sampling"
+    assert result.num_strata == 1
+    one = evidence(result.log_normalizers)
+    assert one.standard_error < 0.02
+    assert abs(one.log_normalizer - target.log_normalizer) < 4 * one.standard_error

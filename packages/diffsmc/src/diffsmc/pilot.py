@@ -3,6 +3,8 @@ r"""A pilot that looks for modes: many short HMC chains from the wide start.
 1. *Search*: each chain adapts its own step size, and settles in some mode.
 2. *Leaders*: a chain joins the nearest cluster whose leader is within 1.5 of the larger
    scale and of similar width (ratio below 2.5), narrow chains first; else it leads a new one.
+   Clusters that share the one mode there is, and are about as wide, are made one: chains that are
+   still apart in many dimensions are no structure.
 3. *Revisit*: chains restart, equally many from every cluster, in its coordinates, so that a mode
    that one chain found is known as well as one that a hundred found. They are clustered again.
 
@@ -35,9 +37,11 @@ __all__ = [
     "revisit",
     "run_pilot",
     "search",
+    "width_ratio",
 ]
 
 LEAPFROGS = 5
+VARYING = 5.0  # the width of a mode, from the narrowest cluster to the widest
 
 
 class Pilot(NamedTuple):
@@ -230,16 +234,25 @@ def join_clusters(target: Target, means: Tensor) -> tuple[Tensor, int]:
     return torch.unique(mode, return_inverse=True)[1], values.numel()
 
 
+def width_ratio(states: Tensor, labels: Tensor) -> float:
+    """Give the ratio of the widest to the narrowest cluster; see `cluster_factors`."""
+    scales = cluster_factors(states, labels)[1].square().sum((-1, -2)).sqrt()
+    return float(scales.max() / scales.min())
+
+
 def _cluster(target: Target, states: Tensor, max_clusters: int) -> tuple[Tensor, Tensor, int]:
     """Give clusters of chains, the mode of each cluster, and the evaluations.
 
-    With too many clusters those that share a mode are made one.
+    Clusters that share a mode are made one where they are too many, or the only mode is about
+    as wide everywhere.
     """
     labels = cluster_chains(states)
     mode, spent = join_clusters(target, cluster_factors(states, labels)[0])
-    if int(labels.max()) < max_clusters:
+    num_modes = int(mode.max()) + 1
+    alike = num_modes == 1 and width_ratio(states, labels) < VARYING
+    if int(labels.max()) < max_clusters and not alike:
         return labels, mode, spent
-    return mode[labels], torch.arange(int(mode.max()) + 1, device=mode.device), spent
+    return mode[labels], torch.arange(num_modes, device=mode.device), spent
 
 
 def search(
@@ -276,7 +289,7 @@ def search(
     labels, mode, spent = _cluster(target, states, max_clusters)
     spent += states.shape[1] * (2 + LEAPFROGS * num_moves + (starts is not None))
     found = labels.bincount().to(states.dtype)
-    if not 1 < len(found) <= min(max_clusters, num_revisit_chains) or num_revisits < 2:
+    if len(found) > min(max_clusters, num_revisit_chains) or num_revisits < 2:
         return Pilot(states, labels, _pool(found, mode), spent)
     again = revisit(
         target,

@@ -57,6 +57,7 @@ from .targets import Target, checked_log_prob
 
 __all__ = [
     "FittedMixture",
+    "Judgement",
     "MixtureDiffusion",
     "MixtureFit",
     "ReferenceMixture",
@@ -129,9 +130,12 @@ class MixtureFit:
         mixture = expectation_maximization(mixture, points, groups=chains if many else None)
         if not many:
             mixture = split_components(mixture, points, chains, self.max_components)
-        mixture = inflate(mixture, self.inflation)
-        mixture = adapt_weights(target, mixture, generator=generator, num_points=self.weight_points)
-        spent = pilot.num_evaluations + 3 * self.weight_points
+        mixture, spent = inflate(mixture, self.inflation), pilot.num_evaluations
+        if len(mixture.weights) > 1:
+            mixture = adapt_weights(
+                target, mixture, generator=generator, num_points=self.weight_points
+            )
+            spent += 3 * self.weight_points
         return FittedMixture(mixture, self._notes(pilot), spent)
 
     def _notes(self, pilot: Pilot) -> tuple[str, ...]:
@@ -178,6 +182,23 @@ def component_masses(mixture: Mixture) -> MassEstimator:
     return estimate
 
 
+class Judgement(NamedTuple):
+    """ESS relative to the draws, and Pareto's k, of importance sampling from a mixture."""
+
+    ess: float
+    shape: float
+
+    @override
+    def __str__(self) -> str:
+        k = self.shape
+        return f"importance sampling from the fit has ESS {self.ess:.0%} and Pareto k {k:.2f}"
+
+    def suffices(self, least_ess: float, most_shape: float) -> bool:
+        """Tell whether importance sampling will do."""
+        bound = USELESS if self.ess > NEARLY_ALL else most_shape
+        return self.ess >= least_ess and self.shape < bound
+
+
 @dataclass(frozen=True)
 class ReferenceMixture(Method):
     """Importance sampling or a stratified bridge from a fitted mixture: for several modes.
@@ -188,7 +209,9 @@ class ReferenceMixture(Method):
         refits: Small bridges to whose particles the mixture is fitted again.
         refit_share: Particles of those, relative to one island of the run.
         importance_ess: Importance sampling replaces the bridge if its ESS, relative to the number
-            of draws, is at least this and Pareto's k says that its variance is finite; 1 never.
+            of draws, is at least this; 1 never.
+        importance_shape: And if Pareto's k is below this: the variance is finite below 0.5,
+            estimates are useless from 0.7.
         importance_draws: Draws for each particle then: one takes one evaluation.
         move: The kernel.
         num_moves: Moves at each level.
@@ -202,6 +225,7 @@ class ReferenceMixture(Method):
     refits: int = 1
     refit_share: float = 0.3
     importance_ess: float = 0.5
+    importance_shape: float = INFINITE_VARIANCE
     importance_draws: int = 10
     move: Move = field(default_factory=lambda: HMC(5))
     num_moves: int = 2
@@ -235,21 +259,19 @@ class ReferenceMixture(Method):
     ) -> Result:
         """Sample from what a pilot found; see `run`."""
         fitted = self.fit(pilot, target, num_particles, generator=generator, monitor=monitor)
-        ess, shape = self._judge(target, fitted.mixture, generator=generator)
-        seen = f"importance sampling from the mixture has ESS {ess:.0%} and Pareto k {shape:.2f}"
-        bound = USELESS if ess > NEARLY_ALL else INFINITE_VARIANCE
-        if ess >= self.importance_ess and shape < bound:
-            run = self._importance(
+        judged = self.judge(target, fitted.mixture, generator=generator)
+        if judged.suffices(self.importance_ess, self.importance_shape):
+            run = self.importance(
                 target, fitted.mixture, num_islands, num_particles, generator=generator,
                 monitor=monitor,
             )  # fmt: skip
-            reason = f"{seen}: that suffices"
+            reason = f"{judged}: that suffices"
         else:
             run = self._bridge(
                 target, fitted.mixture, num_islands, num_particles, self.adapt_islands,
                 generator=generator, monitor=monitor,
             )  # fmt: skip
-            reason = f"{seen}: the bridge is needed"
+            reason = f"{judged}: the bridge is needed"
         spent = run.num_evaluations + fitted.num_evaluations + self.reference.weight_points
         notes = (*fitted.notes, *narrowness_note(_spread(run, fitted.mixture)))
         return run._replace(reason=reason, notes=notes, num_evaluations=spent)
@@ -281,18 +303,18 @@ class ReferenceMixture(Method):
             spent += small.num_evaluations
         return FittedMixture(mixture, notes, spent)
 
-    def _judge(
-        self, target: Target, mixture: Mixture, *, generator: torch.Generator
-    ) -> tuple[float, float]:
-        """Give ESS relative to the draws and Pareto k of importance sampling."""
+    def judge(self, target: Target, mixture: Mixture, *, generator: torch.Generator) -> Judgement:
+        """Judge importance sampling by draws of its own."""
         num = self.reference.weight_points
         labels = torch.multinomial(mixture.weights, num, True, generator=generator)
         x = sample_component(mixture, labels, generator=generator)
         ratio = checked_log_prob(target, x) - log_joint(mixture, x).logsumexp(-1)
         shape = pareto_shape(ratio)
-        return float(effective_sample_size(ratio)) / num, shape if shape == shape else math.inf
+        return Judgement(
+            float(effective_sample_size(ratio)) / num, shape if shape == shape else math.inf
+        )
 
-    def _importance(
+    def importance(
         self,
         target: Target,
         mixture: Mixture,
@@ -302,6 +324,7 @@ class ReferenceMixture(Method):
         generator: torch.Generator,
         monitor: Monitor,
     ) -> Result:
+        """Sample by importance sampling from a mixture fitted before; see `run`."""
         strata = len(mixture.weights)
         settings = Settings(self.move, 0, self.resample, 0.0, component_masses(mixture))
         done = run_pass(
