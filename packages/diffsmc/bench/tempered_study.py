@@ -55,30 +55,35 @@ METHODS: dict[str, tuple[Callable[..., Any], list[Any]]] = {
 }
 
 
-def guess_levels(case: str, target_ess: float) -> float:
+def guess_levels(case: str, method: str, target_ess: float) -> float:
     """Levels that a run will take, from what was tried on the case; most depend on the ESS."""
-    rows = [row for entry in read().get(case, {}).values() for row in entry["tried"]]
-    seen = [row["levels"] for row in rows if row["settings"]["target_ess"] == target_ess]
-    return statistics.median(seen) if seen else 15.0
+    tried = read().get(case, {})
+    for entries in ([tried.get(method, {})], tried.values()):
+        rows = [row for entry in entries for row in entry.get("tried", [])]
+        seen = [row["levels"] for row in rows if row["settings"]["target_ess"] == target_ess]
+        if seen:
+            return statistics.median(seen)
+    return 15.0
 
 
-def fit_particles(make: Any, settings: Any, name: str) -> tuple[Any, int]:
-    """Choose the number of particles: levels hardly depend on it."""
+def fit_particles(method: str, settings: Any, name: str) -> tuple[Any, int]:
+    """Choose the number of particles from one run: levels hardly depend on it.
+
+    Each number costs the peer a compilation, which takes as long as several runs.
+    """
     case, length = CASES[name], settings.chain_length
-    sampler = make(case.target(), settings)
-    each = settings.evaluations(guess_levels(name, settings.target_ess), 1)
+    sampler = METHODS[method][0](case.target(), settings)
+    each = settings.evaluations(guess_levels(name, method, settings.target_ess), 1)
     num = max(2, round(case.budget / each / length)) * length
-    for _ in range(3):
-        ratio = case.budget / sampler.run(TUNING[0] - 1, num).evaluations
-        if abs(ratio - 1) < 0.06:
-            break
+    ratio = case.budget / sampler.run(TUNING[0], num).evaluations
+    if abs(ratio - 1) > 0.06:
         num = max(2, round(num * ratio / length)) * length
     return sampler, num
 
 
 def try_settings(method: str, settings: Any, name: str) -> dict[str, Any]:
     """Run one candidate on the tuning seeds."""
-    sampler, num = fit_particles(METHODS[method][0], settings, name)
+    sampler, num = fit_particles(method, settings, name)
     truth = CASES[name].log_normalizer()
     runs = [sampler.run(seed, num) for seed in TUNING]
     return {
