@@ -57,6 +57,17 @@ def test_a_result_survives_the_file(runs):
     assert data.attrs["evidence_log_normalizer"] == evidence_of(data).log_normalizer
 
 
+def test_waste_free_runs_have_no_variance_from_one_run(runs, generator):
+    """Its families are chains: the formula would be off, so nothing is claimed."""
+    target = correlated_gaussian(3)
+    result = Tempering(0.7, chain_length=10).run(target, 4, 200, generator=generator)
+    data = to_inference_data(result, target, {}, generator=generator)
+    assert np.isnan(data["evidence"]["relative_variance"]).all()
+    assert data.attrs["evidence_standard_error"] > 0
+    plain = read_all(runs)["tempered"]["evidence"]["relative_variance"]
+    assert np.isfinite(plain).all()
+
+
 def test_the_posterior_is_drawn_from_the_weighted_particles(runs):
     data = read_result(runs["diffusion"][1])
     weighted = data["weighted_posterior"]

@@ -90,7 +90,8 @@ def lee_whiteley_variance(log_weights: Tensor, eves: Tensor, num_resampled: Tens
 
     with :math:`E_i` the particle at the start from which particle :math:`i` descends and
     :math:`n` the number of resamplings. Made for multinomial resampling; pessimistic
-    for the others. Useless once all particles descend from one: then it says 1.
+    for the others. Useless once all particles descend from one: then it says 1. Not valid for
+    waste-free runs, whose particles are states of chains: `Result.chain_length` tells them.
 
     Arguments:
         log_weights: Final log-weights, ``(R, N)``.

@@ -101,7 +101,8 @@ class Result(NamedTuple):
     unnormalised, ``log_normalizers`` ``(R,)``. ``num_evaluations`` counts log-densities of
     the target, with or without gradient, in all passes. ``path`` and ``reason`` say which path
     ran and why; ``notes`` are findings on the way. Particles come in ``num_strata`` strata of equal
-    number, one after the other.
+    number, one after the other. With a ``chain_length`` above 1 the run was waste-free: particles
+    are states of chains, and families say nothing of the variance.
     """
 
     particles: Tensor
@@ -116,6 +117,7 @@ class Result(NamedTuple):
     reason: str = ASKED
     notes: tuple[str, ...] = ()
     num_strata: int = 1
+    chain_length: int = 1
 
 
 class Method(ABC):
@@ -342,7 +344,8 @@ class Tempering(Method):
         particles = passes[-1].state.cloud.particles
         unbiased = self.adapt_islands is not None
         spent = count_evaluations(passes, settings, 0, 1)
-        return make_result(passes, particles, unbiased, spent, "tempered")
+        done = make_result(passes, particles, unbiased, spent, "tempered")
+        return done._replace(chain_length=self.chain_length)
 
 
 @dataclass(frozen=True)

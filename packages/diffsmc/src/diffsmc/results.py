@@ -3,10 +3,10 @@ r"""Results as InferenceData: what the statistics programs of Python read.
 Groups: ``posterior`` (equally weighted: one systematic resample of each island, chains
 being islands), ``weighted_posterior`` (the particles with ``log_weight``),
 ``sample_stats`` (ancestry), ``schedule`` (by step and island: level, ESS, acceptance,
-families, log-normaliser so far), ``evidence`` (log-normaliser by island, masses of known modes
-and of strata) and, where asked for, ``snapshots`` of particles on the path. Settings, versions,
-which path ran and why, and the combined evidence are attributes. Files are NetCDF, or zarr where
-the name ends so.
+families, log-normaliser so far), ``evidence`` (log-normaliser by island and its relative variance
+from that run alone, NaN if it was waste-free, masses of known modes and of strata) and, where
+asked for, ``snapshots`` of particles on the path. Settings, versions, which path ran and why, and
+the combined evidence are attributes. Files are NetCDF, or zarr where the name ends so.
 """
 
 import json
@@ -120,6 +120,8 @@ def _parameters(target: Target, x: Tensor) -> dict[str, xr.DataArray]:
 
 def _evidence(result: Result, target: Target) -> xr.Dataset:
     variance = lee_whiteley_variance(result.log_weights, result.eves, result.num_resampled)
+    if result.chain_length > 1:  # its particles aren't independent given their ancestors
+        variance = torch.full_like(variance, torch.nan)
     islands = {
         "log_normalizer": _array(result.log_normalizers, "chain"),
         "relative_variance": _array(variance, "chain"),
