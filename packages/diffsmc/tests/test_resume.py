@@ -1,10 +1,18 @@
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from diffsmc.checkpoints import CheckpointError
 from diffsmc.methods import Diffusion, Monitor, Tempering
 from diffsmc.potentials import MonteCarloPotential
 from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
+from diffsmc.results import read_result
 from diffsmc.resume import RunStore
 from diffsmc.selection import Automatic
 from diffsmc.targets import correlated_gaussian
@@ -86,3 +94,34 @@ def test_a_finished_run_leaves_no_file(tmp_path):
     run(METHODS["tempered"], Monitor(store=store))
     store.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_process_killed_by_the_system_resumes_bit_for_bit(tmp_path):
+    """SIGKILL in the second pass of `diffsmc sample`; the same command goes on."""
+
+    def command(name):
+        asked = {
+            "target": {"class_path": "diffsmc.targets.Funnel", "init_args": {"dim": 10}},
+            "method": {"class_path": "diffsmc.Tempering", "init_args": {"adapt_islands": 1}},
+            "num_islands": 4,
+            "num_particles": 2000,
+            "output": str(tmp_path / f"{name}.nc"),
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(asked))
+        config = str(tmp_path / f"{name}.yaml")
+        return [sys.executable, "-m", "diffsmc", "sample", "--config", config]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    process = subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed.nc.run").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed.nc").exists()
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    assert not (tmp_path / "killed.nc.run").exists()
+    whole, resumed = (read_result(tmp_path / f"{name}.nc") for name in ("whole", "killed"))
+    for group in whole.groups():
+        for name, values in whole[group].variables.items():
+            assert np.array_equal(values.values, resumed[group][name].values), (group, name)
