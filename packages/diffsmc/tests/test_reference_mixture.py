@@ -94,6 +94,18 @@ def test_rarely_found_modes_are_a_warning(generator):
     assert any("others were likely missed" in note for note in result.notes)
 
 
+@pytest.mark.parametrize(("found", "told"), [([1, 99], True), ([40, 60], False), ([4, 96], True)])
+def test_modes_found_by_few_chains_for_their_number_are_told(found, told, generator):
+    """Against a mean of 50 chains a mode, four are few; of forty modes with 2.5 they aren't."""
+    pilot = SMALL.pilot(two_modes(2, 0.2), generator=generator)
+    counts = torch.tensor(found, dtype=torch.float64)
+    notes = SMALL.fit(two_modes(2, 0.2), pilot._replace(found=counts), generator=generator).notes
+    assert any(note.startswith("warning") for note in notes) == told
+    even = pilot._replace(found=torch.full((40,), 2.5, dtype=torch.float64))
+    notes = SMALL.fit(two_modes(2, 0.2), even, generator=generator).notes
+    assert not any(note.startswith("warning") for note in notes)
+
+
 @pytest.mark.parametrize("name", ["importance sampling", "stratified bridge"])
 def test_intervals_cover_the_truth(name, generator):
     """200 runs of eight islands: between 90 and 98 % of 95 % intervals hold log Z."""
