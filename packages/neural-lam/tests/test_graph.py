@@ -60,6 +60,24 @@ def test_few_repeats_are_not_looked_up():
     assert torch.equal(distinct[row], twice)
 
 
+def test_rows_are_distinct_however_many_parts_they_are_taken_in():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(300, 3, generator=generator, dtype=torch.float64)
+    features = values[torch.randint(300, (100_000,), generator=generator)]
+    distinct, row = feature_rows(features)
+    assert len(distinct) == len(torch.unique(features, dim=0)) == 300
+    torch.testing.assert_close(distinct[row], features.float(), rtol=0, atol=0)
+
+
+def test_edges_of_many_parts_have_the_features_of_a_few():
+    grid = lattice(200, 210)
+    edges = torch.stack((torch.arange(42_000), torch.arange(42_000).flip(0)))
+    whole = edge_set(grid, grid, edges, 3.0)
+    difference = (grid[whole.senders] - grid[whole.receivers]) / 3
+    expected = torch.cat((difference.norm(dim=1, keepdim=True), difference), dim=1)
+    torch.testing.assert_close(whole.edge_features, expected.float(), rtol=0, atol=1e-5)
+
+
 def test_the_order_of_edges_does_not_matter():
     points = lattice(4, 4)
     edges = torch.tensor([[0, 5, 3, 9], [2, 1, 2, 0]])

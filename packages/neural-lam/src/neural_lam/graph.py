@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+_CHUNK = 32_768
+
+
 class EdgeSet(NamedTuple):
     """Edges from one set of nodes to another, sorted by receiver.
 
@@ -93,21 +96,39 @@ def _keys(features: Tensor) -> Tensor:
     return (cells * multipliers.repeat(-(-count // 4))[:count]).sum(1)
 
 
+def _parts(count: int) -> list[slice]:
+    """Slices of rows that stay in the cache: larger temporaries make the cost superlinear."""
+    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+
+
+def _numbered(features: Tensor) -> tuple[Tensor, int]:
+    """Number of the key of each row, and how many keys there are."""
+    found = [
+        torch.unique(_keys(features[part]), return_inverse=True) for part in _parts(len(features))
+    ]
+    distinct = torch.unique(torch.cat([keys for keys, _ in found]))
+    return torch.cat([torch.searchsorted(distinct, keys)[row] for keys, row in found]), len(
+        distinct
+    )
+
+
 def feature_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows of features ``(E, F)`` and the row of each edge.
 
     Rows equal to 1e-6 are one. Where few repeat, every edge keeps a row of its own.
     """
-    _, row = torch.unique(_keys(features), return_inverse=True)
-    count = int(row.max()) + 1 if len(row) else 0
     every = torch.arange(len(features))
+    if not len(features):
+        return features.float(), every
+    row, count = _numbered(features)
     if count > 0.7 * len(features):
         return features.float(), every
-    first = torch.empty(count, dtype=torch.long).index_copy_(0, row.flip(0), every.flip(0))
+    first = torch.full((count,), len(features)).scatter_reduce_(0, row, every, "amin")
     distinct = features[first]
-    if bool(((distinct[row] - features).abs() > 2e-6).any()):
-        # Two different rows met in one key.
-        return features.float(), every
+    for part in _parts(len(features)):
+        if bool(((distinct[row[part]] - features[part]).abs() > 2e-6).any()):
+            # Two different rows met in one key.
+            return features.float(), every
     return distinct.float(), row
 
 
@@ -133,8 +154,11 @@ def edge_set(senders: Tensor, receivers: Tensor, edge_index: Tensor, scale: floa
         scale: Length by which the features are divided.
     """
     source, target = edge_index
-    difference = (senders.index_select(0, source) - receivers.index_select(0, target)) / scale
-    features = torch.cat((difference.norm(dim=1, keepdim=True), difference), dim=1)
+    features = senders.new_empty(len(source), senders.shape[1] + 1)
+    for part in _parts(len(source)):
+        sender, receiver = senders[source[part]], receivers[target[part]]
+        features[part, 1:] = (sender - receiver) / scale
+        features[part, 0] = features[part, 1:].norm(dim=1)
     return sorted_edges(edge_index, features, len(senders), len(receivers))
 
 
