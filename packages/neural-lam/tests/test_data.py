@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from neural_lam.construction import Grid, Rectangular
-from neural_lam.data.domain import area_weights, frame_interior, make_domain
+from neural_lam.data.domain import area_weights, frame_interior, grid_areas, make_domain
 from neural_lam.data.fields import ChunkReader, FieldStore
 from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
 from neural_lam.data.module import GriddedData
@@ -312,6 +312,19 @@ def test_a_polar_cell_is_a_cap():
     torch.testing.assert_close(area, edges.diff() / edges.diff().mean())
 
 
+@pytest.mark.parametrize("count", [19, 181, 721])
+def test_areas_of_a_grid_with_poles_sum_to_the_sphere(count):
+    latitude = torch.linspace(-90, 90, count, dtype=torch.float64)
+    area = area_weights(latitude)
+    step = torch.deg2rad(latitude[1] - latitude[0])
+    # A band of width 2 pi; a cap has 2 pi (1 - cos(step / 2)): their sum is 4 pi.
+    cap = 2 * torch.pi * (1 - torch.cos(step / 2))
+    sphere = (area * cap / area[0]).sum()
+    assert float(sphere) == pytest.approx(4 * np.pi, rel=1e-9)
+    # A cap is a quarter as wide as the next band is long, to leading order.
+    assert float(area[1] / area[0]) == pytest.approx(8, rel=float(step) ** 2)
+
+
 def test_a_projected_store_has_places_and_positions(tmp_path, waves):
     latitude, longitude = np.meshgrid(np.linspace(50, 60, 14), np.linspace(0, 9, 17), indexing="ij")
     data = waves.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
@@ -324,5 +337,12 @@ def test_a_projected_store_has_places_and_positions(tmp_path, waves):
     store = FieldStore(path, ["height"])
     assert store.dims == ("y", "x")
     np.testing.assert_array_equal(store.latitude, latitude.ravel())
+    # Its cells are equally large, whatever latitude they lie at; those of degrees aren't.
+    assert grid_areas(store).tolist() == [1.0] * 238
+    regular = str(tmp_path / "regular.zarr")
+    waves.to_zarr(regular, consolidated=False)
+    degrees = FieldStore(regular, ["height"])
+    expected = np.cos(np.deg2rad(degrees.latitude))
+    np.testing.assert_allclose(grid_areas(degrees), expected / expected.mean())
     np.testing.assert_array_equal(store.positions[18], [2500.0, 2500.0])
     np.testing.assert_array_equal(store.states(0, 1)[0, :, 0], waves["height"][0, 0].values.ravel())

@@ -76,6 +76,35 @@ def test_yesterday_is_scored_by_hand(forecast, waves):
         np.testing.assert_allclose(row, expected, rtol=1e-6)
 
 
+def test_points_of_a_projected_grid_count_alike(forecast, tmp_path, waves):
+    def projected(data):
+        flat = data.drop_vars(["latitude", "longitude"]).rename(latitude="y", longitude="x")
+        north, east = np.meshgrid(data["latitude"], data["longitude"], indexing="ij")
+        return flat.assign_coords(
+            y=2500.0 * np.arange(len(data["latitude"])),
+            x=2500.0 * np.arange(len(data["longitude"])),
+            latitude=(("y", "x"), north),
+            longitude=(("y", "x"), east),
+        )
+
+    truth, moved = str(tmp_path / "truth.zarr"), str(tmp_path / "moved.zarr")
+    projected(waves).to_zarr(truth, consolidated=False)
+    given = xr.open_zarr(forecast, consolidated=False, chunks=None)
+    for name in given.variables:
+        given[name].encoding = {}
+    projected(given).to_zarr(moved, consolidated=False)
+    found = verify_store(moved, truth, progress=False).scores
+    alike = verify_store(forecast, uniform=True, progress=False).scores
+    by_area = verify_store(forecast, progress=False).scores
+    assert [table.attrs["weights"] for table in (found, alike, by_area)] == [
+        "uniform",
+        "uniform",
+        "area",
+    ]
+    np.testing.assert_allclose(found["rmse"], alike["rmse"], rtol=1e-12)
+    assert float(abs(found["rmse"] - by_area["rmse"]).max()) > 1e-4
+
+
 def test_stores_that_do_not_fit_are_refused(forecast, tmp_path, waves):
     def truth(change):
         path = str(tmp_path / "truth.zarr")

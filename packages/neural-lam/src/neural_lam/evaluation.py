@@ -27,7 +27,7 @@ from neural_lam.baselines import (
     same_hour_yesterday,
 )
 from neural_lam.configuration import InputError
-from neural_lam.data.domain import area_weights, frame_interior
+from neural_lam.data.domain import frame_interior, grid_areas
 from neural_lam.data.fields import Datastore, open_store
 from neural_lam.data.readers import open_datastore
 from neural_lam.verification import Sums, gathered, radial_spectrum, scores, sums
@@ -117,8 +117,8 @@ def _reference(store: Datastore, settings: _Settings, *, uniform: bool) -> _Refe
     reach, steps = min(width, _REACH), min(8, settings.num_steps)
     period, sees = _period(store), not settings.held_boundary
     enough = period is not None and len(anomalies) - stop > settings.num_steps
-    area = area_weights(torch.from_numpy(store.latitude)).numpy().reshape(store.shape)
-    inside = frame_interior(store.shape, width).reshape(store.shape).numpy()
+    area = grid_areas(store).numpy().reshape(store.shape)
+    inside = frame_interior(store.shape, width).double().reshape(store.shape).numpy()
     return _Reference(
         mean,
         fit_stencil(anomalies[:stop], width, reach, num_steps=steps),
@@ -203,7 +203,8 @@ def verify_store(
     Arguments:
         forecast: Store that ``neural-lam forecast`` wrote.
         truth: Store of the truth; by default the one the forecast was made from.
-        uniform: Whether grid points count alike instead of by their area.
+        uniform: Whether grid points count alike instead of by their area, as those of a projected
+            grid always do.
         progress: Whether to show a bar.
 
     Raises:
@@ -241,7 +242,8 @@ def verify_store(
     table = scores(
         total, features, data["prediction_timedelta"].values, block=_block(data["time"].values)
     )
-    table.attrs["weights"] = "uniform" if uniform else "area"
+    alike = len(np.unique(reference.weights[reference.weights > 0])) == 1
+    table.attrs["weights"] = "uniform" if alike else "area"
     return Verification(
         _with_spectra(table, spectra, data.sizes["time"]), store, data, settings.width
     )

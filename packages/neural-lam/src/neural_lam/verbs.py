@@ -199,7 +199,7 @@ def verify(
         truth: Store of the truth; by default the one the forecast was made from.
         report: JSON file with the scores and settings.
         lead_hours: Lead times of the maps; by default three from the first to the last.
-        uniform: Count grid points alike instead of by their area.
+        uniform: Count grid points alike instead of by their area, as on projected grids.
     """
     start = time.perf_counter()
     folder = Path(output)

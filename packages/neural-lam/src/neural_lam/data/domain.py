@@ -23,6 +23,7 @@ __all__ = [
     "domain_to_dict",
     "fit_guess",
     "frame_interior",
+    "grid_areas",
     "make_domain",
     "steps_per_day",
 ]
@@ -123,6 +124,17 @@ def area_weights(latitude: Tensor) -> Tensor:
     return area / area.mean()
 
 
+def grid_areas(store: Datastore) -> Tensor:
+    """Relative area of each grid node, mean 1, ``(G,)``.
+
+    Cells between circles of latitude shrink towards the poles. Those of a projected grid, whose
+    coordinates are distances in the plane, count alike, as the projection's scale isn't known.
+    """
+    if set(store.dims) == {"latitude", "longitude"}:
+        return area_weights(torch.from_numpy(store.latitude))
+    return torch.ones(len(store.latitude), dtype=torch.float64)
+
+
 def _static_fields(graph: Graph, interior: Tensor) -> Tensor:
     centred = graph.grid - graph.grid.mean(0)
     return torch.cat(((centred / centred.abs().max()).float(), interior[:, None]), dim=1)
@@ -187,7 +199,7 @@ def make_domain(
         graph=graph,
         static=_static_fields(graph, interior),
         interior=interior,
-        area=area_weights(torch.from_numpy(latitude)).float(),
+        area=grid_areas(store).float(),
         statistics=statistics,
         forcing_mean=spread.mean.float().repeat(3),
         forcing_std=std,
