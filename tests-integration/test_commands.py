@@ -21,6 +21,10 @@ PREPARATIONS = {
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg.zarr"
     ],
+    "two-layer-qg-long.yaml": [
+        "example-data --name two-layer-qg --days 60 --precision single"
+        " --output out/neural-lam/two-layer-qg-long.zarr"
+    ],
     "era5-uk.yaml": ERA5_FIRST,
     "era5-uk-direct.yaml": ERA5_FIRST,
     "qm9-discriminator.yaml": [

@@ -3,6 +3,7 @@ import torch
 
 from neural_lam.losses import (
     Crps,
+    LeadWeighted,
     Likelihood,
     WeightedAbsolute,
     WeightedSquare,
@@ -73,9 +74,36 @@ def test_a_weight_counts_as_often_as_it_says(fields):
     torch.testing.assert_close(found, 3 * plain[0] + 0.5 * plain[1])
 
 
+def test_lead_times_count_by_a_power_and_on_average_once(fields):
+    forecast, truth, spread, nodes = fields
+    plain = weighted_square_error(forecast, truth, spread, nodes)
+    loss = LeadWeighted(WeightedSquare(), exponent=2.0)
+    found = loss(forecast, truth, spread, nodes)
+    powers = torch.tensor([1, 1 / 4, 1 / 9, 1 / 16], dtype=torch.float64)
+    torch.testing.assert_close(found, plain * powers / powers.mean())
+    same = torch.ones(2, 3, 5, 2, dtype=torch.float64)
+    every = LeadWeighted(WeightedSquare())(same, 0 * same, spread, torch.ones(5).double())
+    torch.testing.assert_close(every.mean(), (1 / spread**2).sum())
+
+
+def test_errors_that_grow_with_the_lead_time_count_alike():
+    grown = torch.arange(1, 9, dtype=torch.float64)[None, :, None, None].expand(1, 8, 4, 1)
+    one = torch.ones(1, dtype=torch.float64)
+    loss = LeadWeighted(WeightedSquare(), exponent=2.0)(
+        grown, 0 * grown, one, torch.ones(4).double()
+    )
+    torch.testing.assert_close(loss, loss[..., :1].expand_as(loss))
+
+
 def test_every_loss_trains(fields):
     forecast, truth, spread, nodes = fields
-    for loss in (WeightedSquare(), WeightedAbsolute(), Likelihood(), Crps()):
+    for loss in (
+        WeightedSquare(),
+        WeightedAbsolute(),
+        Likelihood(),
+        Crps(),
+        LeadWeighted(WeightedSquare()),
+    ):
         given = forecast.clone().requires_grad_()
         loss(given, truth, spread, nodes).sum().backward()
         assert given.grad is not None

@@ -10,6 +10,10 @@ usual change, and :math:`w_v` times as much (Oskarsson et al. 2023):
 The likelihood and the CRPS take the standard deviation that a model predicts in its place.
 All take fields ``(..., G, V)``, a spread that broadcasts with them and the weights of the grid
 nodes, zero where nothing counts, and give ``(...,)``: a mean over the grid, a sum over variables.
+
+Errors grow along a rollout, so that a plain mean over its steps is the last step's loss. Where
+the root of a loss grows as :math:`k^{p/2}` with the step :math:`k`, weights :math:`\propto k^{-p}`
+make every lead time count alike.
 """
 
 import math
@@ -20,6 +24,7 @@ from torch import Tensor
 
 __all__ = [
     "Crps",
+    "LeadWeighted",
     "Likelihood",
     "Loss",
     "WeightedAbsolute",
@@ -115,6 +120,24 @@ class Crps(Loss):
     def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
         """Loss of each time of each window."""
         return gaussian_crps_error(forecast, truth, spread, nodes)
+
+
+class LeadWeighted(Loss):
+    r"""Another loss, its lead times weighted by :math:`k^{-p}`, on average one.
+
+    Arguments:
+        loss: Of each time.
+        exponent: :math:`p`; 2 where errors grow in proportion to the lead time.
+    """
+
+    def __init__(self, loss: Loss, exponent: float = 2.0) -> None:
+        self.loss, self.exponent = loss, exponent
+
+    def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
+        """Loss of each time of each window, ``(..., T, G, V)`` to ``(..., T)``."""
+        found = self.loss(forecast, truth, spread, nodes)
+        weights = torch.arange(1, found.shape[-1] + 1).to(found) ** -self.exponent
+        return found * (weights / weights.mean())
 
 
 def scaled_square_error(forecast: Tensor, truth: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
