@@ -23,7 +23,7 @@ from neural_lam.upstream import (
     upstream_network,
     write_upstream_graph,
 )
-from neural_lam.wrappers import BoundaryForced, Residual
+from neural_lam.wrappers import BoundaryForced, Clamped, Residual, StepPredictor
 
 torch.set_num_threads(1)
 
@@ -35,7 +35,9 @@ def _norm(values: list[Tensor]) -> float:
 class State:
     """What the requests work on."""
 
-    def setup(self, problem: Any, folder: str, graph: str, **options: Any) -> dict[str, Any]:
+    def setup(
+        self, problem: Any, folder: str, graph: str, clamped: bool = False, **options: Any
+    ) -> dict[str, Any]:
         """Read graph and model."""
         self.problem = Problem(**problem)
         positions = torch.from_numpy(self.problem.positions().reshape(-1, 2))
@@ -46,7 +48,7 @@ class State:
             names = ("g2m", "m2g", "mesh_up", "mesh_down")
             settings = {f"{name}_gnn_type": kind for name in names}
             checkpoint = checkpoint._replace(settings=settings)
-        self._start(upstream_network(checkpoint, built, **options))
+        self._start(upstream_network(checkpoint, built, **options), clamped)
         sets = {"g2m": built.g2m, "m2g": built.m2g, "m2m": built.m2m[0]}
         return {
             "edges": {name: len(edges.senders) for name, edges in sets.items()},
@@ -71,14 +73,15 @@ class State:
             )
         )
 
-    def _start(self, network: GridNetwork) -> None:
+    def _start(self, network: GridNetwork, clamped: bool = False) -> None:
         self.interior = torch.from_numpy(self.problem.interior())
         mean, self.scale = (torch.from_numpy(x) for x in self.problem.change())
         static = torch.from_numpy(self.problem.static())
         self.network = network
-        self.predictor = BoundaryForced(
-            Residual(network, static, self.interior, mean, self.scale), self.interior
-        )
+        inner: StepPredictor = Residual(network, static, self.interior, mean, self.scale)
+        if clamped:
+            inner = Clamped(inner, *map(torch.from_numpy, self.problem.bounds()))
+        self.predictor = BoundaryForced(inner, self.interior)
         self.batch = [torch.from_numpy(x) for x in self.problem.batch()]
         self.rollout_batch = [torch.from_numpy(x) for x in self.problem.batch(rollout=True)]
         self.optimizer = torch.optim.AdamW(

@@ -66,6 +66,12 @@ class Problem:
         """Mean and standard deviation of one-step changes, ``(V,)``."""
         return 0.1 * self._draw(1, self.states), 0.5 + abs(self._draw(2, self.states))
 
+    def bounds(self) -> tuple[Array, Array]:
+        """Least and largest value: of both kinds, only one or only the other, or none, ``(V,)``."""
+        lower, upper = (np.full(self.states, sign * np.inf, np.float32) for sign in (-1, 1))
+        lower[:2], upper[0], upper[2] = -3, 3, 3
+        return lower, upper
+
     def batch(self, *, rollout: bool = False) -> tuple[Array, Array, Array]:
         """Initial states, later states and forcing."""
         grid, steps = self.rows * self.columns, self.rollout_steps if rollout else self.steps

@@ -137,22 +137,33 @@ def parity(peer: str) -> None:
         for propagate in (False, True):
             case = f"parity_{name}" + ("_propagation" if propagate else "")
             one_parity(peer, case, model, problem, propagate)
+    one_parity(peer, "parity_graphlam_clamped", "graph_lam", problem, clamped=True)
+    for archetype in ("keisler", "graphcast", "hierarchical"):
+        model = "hi_lam" if archetype == "hierarchical" else "graph_lam"
+        case = f"parity_weather_model_graphs_{archetype}"
+        one_parity(peer, case, model, problem, archetype=archetype)
 
 
-def one_parity(peer: str, case: str, model: str, problem: Problem, propagate: bool) -> None:
+def one_parity(
+    peer: str,
+    case: str,
+    model: str,
+    problem: Problem,
+    propagate: bool = False,
+    clamped: bool = False,
+    archetype: str = "",
+) -> None:
     """Two-step forecasts and their gradients: upstream's checkpoint and graph, read by us."""
     setting = f"{problem.rows}x{problem.columns}, batch 2, 2 steps, relative; bar 1e-5"
     with tempfile.TemporaryDirectory() as folder, pair(peer) as workers:
         upstream, ours = workers
         sizes = problem.as_dict()
-        graph = upstream.ask(
-            "setup", problem=sizes, model=model, folder=folder, propagate=propagate
-        )["graph"]
+        same = {"problem": sizes, "folder": folder, "propagate": propagate, "clamped": clamped}
+        graph = upstream.ask("setup", model=model, archetype=archetype, **same)["graph"]
         path = str(Path(folder, "exact.pt"))
         upstream.ask("exact", path=path)
         for fused in (True, False):
-            options = {"fused": fused, "propagate": propagate}
-            ours.ask("setup", problem=sizes, folder=folder, graph=graph, **options)
+            ours.ask("setup", graph=graph, fused=fused, **same)
             found = ours.ask("exact", path=path)
             suffix = "" if fused else "_plain"
             for quantity in ("forecast", "gradients", "largest_gradient"):

@@ -20,6 +20,7 @@ from loguru import logger  # noqa: E402
 from measure import cpu_seconds, peak_mebibytes  # noqa: E402
 from neural_lam.config import DatastoreSelection, NeuralLAMConfig  # noqa: E402
 from neural_lam.create_graph import create_graph  # noqa: E402
+from neural_lam.create_graph_with_wmg import create_graph_from_datastore  # noqa: E402
 from neural_lam.datastore.base import BaseRegularGridDatastore, CartesianGridShape  # noqa: E402
 from neural_lam.datastore.mdp import MDPDatastore  # noqa: E402
 from neural_lam.models.forecasters.autoregressive import ARForecaster  # noqa: E402
@@ -112,27 +113,46 @@ class State:
     """What the requests work on."""
 
     def setup(
-        self, problem: dict[str, Any], model: str, folder: str, propagate: bool = False
+        self,
+        problem: dict[str, Any],
+        model: str,
+        folder: str,
+        propagate: bool = False,
+        clamped: bool = False,
+        archetype: str = "",
     ) -> dict[str, Any]:
-        """Build the graph and the model; write both, and what they make of the data."""
+        """Build the graph and the model; write both, and what they make of the data.
+
+        Arguments:
+            problem: Sizes.
+            model: Which one.
+            folder: To write to.
+            propagate: Whether there are propagation networks.
+            clamped: Whether three variables are kept within bounds.
+            archetype: Of weather-model-graphs, which then makes the graph.
+        """
         self.problem = Problem(**problem)
         self.store = Synthetic(self.problem, folder)
         graph = "hierarchical" if model != "graph_lam" else "multiscale"
         path = Path(folder, "graph", graph)
-        if not path.exists():
+        if archetype:
+            path = path.with_name(f"weather_model_graphs_{archetype}")
+            create_graph_from_datastore(self.store, str(path), archetype)
+        elif not path.exists():
             create_graph(str(path), self.problem.positions(), hierarchical=graph == "hierarchical")
         torch.manual_seed(0)
         kind = "PropagationNet" if propagate else "InteractionNet"
         types = ["g2m", "m2g"] if graph == "multiscale" else ["g2m", "m2g", "mesh_up", "mesh_down"]
         self.predictor = MODELS[model](
             datastore=self.store,
-            graph_name=graph,
+            graph_name=path.name,
             hidden_dim=self.problem.hidden,
             hidden_layers=self.problem.hidden_layers,
             processor_layers=self.problem.layers,
             num_past_forcing_steps=1,
             num_future_forcing_steps=1,
             **{f"{name}_gnn_type": kind for name in types},
+            **(self._bounds() if clamped else {}),
         )
         self.forecaster = ARForecaster(self.predictor, self.store)
         config = NeuralLAMConfig(datastore=DatastoreSelection(kind="mdp", config_path=""))
@@ -148,6 +168,17 @@ class State:
             Path(folder, "model.ckpt"),
         )
         return {"graph": str(path), "weights": sum(p.numel() for p in self.predictor.parameters())}
+
+    def _bounds(self) -> dict[str, dict[str, float]]:
+        names, bounds = self.store.get_vars_names("state"), self.problem.bounds()
+        return {
+            f"output_clamping_{side}": {
+                name: float(bound)
+                for name, bound in zip(names, values, strict=True)
+                if np.isfinite(bound)
+            }
+            for side, values in zip(("lower", "upper"), bounds, strict=True)
+        }
 
     def exact(self, path: str) -> None:
         """Write forecasts, and gradients of the mean square error of the interior."""
