@@ -1,12 +1,18 @@
 import argparse
 import itertools
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+from neural_lam.__main__ import main
 from neural_lam.checkpoints import CheckpointError
 from neural_lam.construction import Grid, Icosahedral, Rectangular
+from neural_lam.data.upstream import UpstreamData
 from neural_lam.predictors import GraphLAM, HiLAM, HiLAMParallel
+from neural_lam.rollout import rollout
+from neural_lam.training import build_predictor
 from neural_lam.upstream import (
     read_upstream_checkpoint,
     read_upstream_graph,
@@ -193,11 +199,20 @@ def upstream_names(network):
 KINDS = {"graph_lam": GraphLAM, "hi_lam": HiLAM, "hi_lam_parallel": HiLAMParallel}
 
 
-def checkpoint(path, name, *, prefix="forecaster.predictor.", settings=None, **options):
+def checkpoint(
+    path,
+    name,
+    *,
+    prefix="forecaster.predictor.",
+    settings=None,
+    graph=None,
+    sizes=(7, 3),
+    **options,
+):
     kind = KINDS[name]
-    graph = some_graph(hierarchical=kind is not GraphLAM)
+    graph = some_graph(hierarchical=kind is not GraphLAM) if graph is None else graph
     torch.manual_seed(0)
-    network = kind(graph, 7, 3, hidden_size=6, num_layers=2, **options)
+    network = kind(graph, *sizes, hidden_size=6, num_layers=2, **options)
     ours = network.state_dict()
     weights = {f"{prefix}{theirs}": ours[name] for name, theirs in upstream_names(network)}
     assert len(weights) == len(ours)
@@ -279,3 +294,35 @@ def test_checkpoints_that_cannot_be_used_are_refused(tmp_path):
 def test_older_names_are_understood():
     weights = {"processor.module_11.edge_mlp.mlps.12.3.bias": torch.zeros(1)}
     assert list(translate_weights(weights)) == ["processor.11.messages.12.mlp.norm.bias"]
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_converted_model_forecasts_as_its_weights_do(tmp_path, prepared, name):
+    shape = (14, 13)
+    prepared(tmp_path, shape=shape)
+    config, folder = str(tmp_path / "config.yaml"), tmp_path / "graph"
+    store = UpstreamData(config, boundary_width=2).store
+    positions = torch.from_numpy(store.positions)
+    built = Rectangular(hierarchical=name != "graph_lam").build(Grid(positions, shape))
+    write_upstream_graph(built, folder)
+    graph = read_upstream_graph(folder, positions)
+    # Two states, a window of three forcings and two static fields.
+    network, _ = checkpoint(tmp_path / "up.ckpt", name, graph=graph, sizes=(2 * 2 + 9 + 2, 2))
+    ours = tmp_path / "ours"
+    arguments = ["--upstream", config, "--checkpoint", str(tmp_path / "up.ckpt")]
+    arguments += ["--graph", str(folder), "--boundary_width", "2", "--lead_steps", "3"]
+    assert main(["convert", *arguments, "--output", str(ours)]) == 0
+    options = ["--config", str(ours / "forecast.yaml"), "--ckpt_path", str(ours / "model.ckpt")]
+    assert main(["forecast", *options, "--output", str(tmp_path / "f.zarr")]) == 0
+    data = UpstreamData(config, graph=str(folder), boundary_width=2, lead_steps=3)
+    predictor = build_predictor(data.domain, lambda *_: network)
+    with torch.no_grad():
+        batch = data.windows(2, 3)[torch.arange(2)]
+        expected = rollout(predictor, batch.initial, batch.forcing, batch.target)
+    found = xr.open_zarr(tmp_path / "f.zarr", consolidated=False, chunks=None)
+    for position, variable in enumerate(("t2m", "u10")):
+        field = found[variable].isel(time=slice(2)).transpose("time", ..., "x", "y").values
+        wanted = expected[..., position].numpy().reshape(2, 3, *shape)
+        np.testing.assert_allclose(field, wanted, rtol=1e-5, atol=1e-5)
+    assert abs(wanted - batch.initial[:, -1:, :, 1].numpy().reshape(2, 1, *shape)).max() > 0.1

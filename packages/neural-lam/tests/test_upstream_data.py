@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 import yaml
 
 from neural_lam.data.meps import MepsStore
@@ -12,59 +11,11 @@ from neural_lam.data.readers import open_upstream
 from neural_lam.data.upstream import UpstreamData, output_bounds, state_weights
 
 RNG = np.random.default_rng(0)
-NX, NY, TIMES = 7, 6, 40
-
-
-def prepared(folder, *, change=None):
-    """What mllam-data-prep writes, small, and the yaml beside it."""
-    state = RNG.standard_normal((2, TIMES, NX * NY)).astype(np.float32)
-    forcing = RNG.standard_normal((TIMES, NX * NY, 3)).astype(np.float32)
-    static = RNG.standard_normal((NX * NY, 2)).astype(np.float32)
-    x, y = np.repeat(1000.0 * np.arange(NX), NY), np.tile(500.0 * np.arange(NY), NX)
-    times = np.datetime64("2020-01-01", "ns") + np.arange(TIMES) * np.timedelta64(3, "h")
-    data = xr.Dataset(
-        {
-            "state": (("state_feature", "time", "grid_index"), state),
-            "forcing": (("time", "grid_index", "forcing_feature"), forcing),
-            "static": (("grid_index", "static_feature"), static),
-            "splits": (
-                ("split_name", "split_part"),
-                [
-                    ["2020-01-01T00:00", "2020-01-03T00:00"],
-                    ["2020-01-03T03:00", "2020-01-04T12:00"],
-                    ["2020-01-04T15:00", "2020-01-05T21:00"],
-                ],
-            ),
-        },
-        {
-            "time": times,
-            "grid_index": np.arange(NX * NY),
-            "x": ("grid_index", x),
-            "y": ("grid_index", y),
-            "state_feature": ["t2m", "u10"],
-            "state_feature_units": ("state_feature", ["K", "m/s"]),
-            "state_feature_long_name": ("state_feature", ["temperature", "wind"]),
-            "split_name": ["train", "val", "test"],
-            "split_part": ["start", "end"],
-        },
-    )
-    for category, size in (("state", 2), ("forcing", 3), ("static", 2)):
-        for kind in ("mean", "std", "diff_mean", "diff_std"):
-            values = RNG.random(size).astype(np.float32) + 0.5
-            data[f"{category}__train__{kind}"] = (f"{category}_feature", values)
-    data = data if change is None else change(data)
-    data.to_zarr(folder / "small.datastore.zarr", consolidated=False)
-    mapping = {"grid_index": {"method": "stack", "dims": ["x", "y"]}}
-    projection = {"class_name": "PlateCarree", "kwargs": {}}
-    config = {"inputs": {"a": {"dim_mapping": mapping}}, "extra": {"projection": projection}}
-    (folder / "small.datastore.yaml").write_text(yaml.safe_dump(config))
-    selection = {"kind": "mdp", "config_path": "small.datastore.yaml"}
-    (folder / "config.yaml").write_text(yaml.safe_dump({"datastore": selection}))
-    return data
+NX, NY = 7, 6
 
 
 @pytest.fixture
-def mdp(tmp_path):
+def mdp(tmp_path, prepared):
     """Prepared data and the path of the configuration."""
     return prepared(tmp_path), str(tmp_path / "config.yaml")
 
@@ -117,7 +68,7 @@ def test_a_prepared_domain_has_the_stores_statistics(mdp):
         ),
     ],
 )
-def test_a_broken_prepared_store_gets_one_line(tmp_path, change, message):
+def test_a_broken_prepared_store_gets_one_line(tmp_path, prepared, change, message):
     prepared(tmp_path, change=change)
     with pytest.raises(ValueError, match=message) as caught:
         PreparedStore(str(tmp_path / "small.datastore.yaml"))

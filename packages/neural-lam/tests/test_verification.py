@@ -67,6 +67,26 @@ def test_scores_follow_from_the_sums():
     )
 
 
+def test_the_anomaly_correlation_is_the_sum_over_points_written_out():
+    shape = (4, 2, 2, 3, 5)
+    forecast, truth, mean = (RNG.standard_normal(shape) + shift for shift in (0.3, 0.7, 5.0))
+    weights = RNG.random((3, 5))
+    weights[:, 0] = 0
+    rows = {"model": sums(forecast, truth, mean, weights)}
+    found = scores(rows, ["u", "v"], np.array([6, 12], "timedelta64[h]"), block=1)["acc"]
+    for lead in range(2):
+        for feature, name in enumerate(("u", "v")):
+            product = power = true_power = 0.0
+            for n, y, x in np.ndindex(4, 3, 5):
+                a = forecast[n, lead, feature, y, x] - mean[n, lead, feature, y, x]
+                b = truth[n, lead, feature, y, x] - mean[n, lead, feature, y, x]
+                product += weights[y, x] * a * b
+                power += weights[y, x] * a * a
+                true_power += weights[y, x] * b * b
+            row = found.sel(forecast="model", feature=name).isel(prediction_timedelta=lead)
+            assert float(row) == pytest.approx(product / np.sqrt(power * true_power), rel=1e-12)
+
+
 def test_a_perfect_forecast_scores_perfectly():
     truth = RNG.standard_normal((6, 2, 1, 5, 5))
     found = scores(
