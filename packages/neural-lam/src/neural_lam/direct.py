@@ -270,6 +270,22 @@ def _seen(states: Tensor, changes: Tensor, lead: int, now: Tensor, period: int) 
     )
 
 
+def _in_units_of_change(
+    states: Tensor, inside: Tensor, period: int, num_fitted: int
+) -> tuple[Tensor, Tensor]:
+    """States less their mean, in units of the usual change in a day, ``(V,)``, and that."""
+    differences = states[period:num_fitted] - states[: num_fitted - period]
+    scale = differences[:, inside].square().mean((0, 1)).sqrt()
+    # Only differences are read: the mean just costs digits.
+    return (states - states[:num_fitted].mean(0)) / scale, scale
+
+
+def _first_fields(seen: Predictors, guess: DayGuess, weights: Tensor) -> Tensor:
+    """What the first stage makes of what is seen, as fields."""
+    fields = guess_features(seen, guess) @ weights @ guess.target_basis.T
+    return fields.reshape(seen.now.shape)
+
+
 def fit_day_guess(
     states: Tensor,
     interior: Tensor,
@@ -302,16 +318,13 @@ def fit_day_guess(
         InputError: The period is too short.
     """
     num_fitted = len(states) if num_fitted is None else num_fitted
-    if num_fitted < 3 * period + num_blocks * (period + 2):
+    least = 3 * period + num_blocks * (period + 2)
+    if num_fitted < least:
         raise InputError(
-            f"a guess from the day before needs {3 * period + num_blocks * (period + 2)} states"
-            f" to fit, got {num_fitted}"
+            f"a guess from the day before needs {least} states to fit, got {num_fitted}"
         )
-    inside, states = interior > 0, states.double()
-    differences = states[period:num_fitted] - states[: num_fitted - period]
-    scale = differences[:, inside].square().mean((0, 1)).sqrt()
-    # Differences alone are read: the mean only costs digits.
-    states = (states - states[:num_fitted].mean(0)) / scale
+    inside = interior > 0
+    states, scale = _in_units_of_change(states.double(), inside, period, num_fitted)
     changes = states[period:] - states[:-period]
     # The same analysis times for every lead time: blocks then mean the same.
     times = torch.arange(period + 1, num_fitted - period)
@@ -342,8 +355,7 @@ def fit_day_guess(
         later = _Normal(*(part[:0] for part in normal))
         if len(after):
             then = _seen(states, changes, lead, after, period)
-            unseen = guess_features(then, guess) @ first[-1] @ guess.target_basis.T
-            later = _normal_equations(unseen.reshape(then.now.shape), then, inside, shape)
+            later = _normal_equations(_first_fields(then, guess, first[-1]), then, inside, shape)
         chosen = _choose(normal, later, blocks)
         maps.append(torch.stack(first))
         stencils.append(torch.stack(chosen.weights))

@@ -86,8 +86,8 @@ def _legacy_ends(g2m: Tensor, m2g: Tensor, num_mesh: int) -> tuple[Tensor, Tenso
 class _Reader:
     """Edges of a folder, checked against the numbers of nodes."""
 
-    def __init__(self, folder: Path, scale: float) -> None:
-        self.folder, self.scale = folder, scale
+    def __init__(self, folder: Path, scale: float, legacy: bool) -> None:
+        self.folder, self.scale, self.legacy = folder, scale, legacy
 
     def edges(
         self, name: str, index: Tensor, features: Tensor, num_senders: int, num_receivers: int
@@ -107,6 +107,17 @@ class _Reader:
                 raise InputError(f"{path}: {end} must be 0 to {count - 1}, got {low} to {high}")
         scaled = features / self.scale
         return sorted_edges(index.long(), scaled, num_senders, num_receivers)
+
+    def between(self, name: str, senders: list[int], receivers: list[int]) -> tuple[EdgeSet, ...]:
+        """Edges between levels of as many senders and receivers; none without a second level."""
+        if not senders:
+            return ()
+        ends = _load(self.folder, f"{name}_edge_index")
+        features = _load(self.folder, f"{name}_features")
+        return tuple(
+            self.edges(name, _zero_based(index) if self.legacy else index, feature, *counts)
+            for index, feature, *counts in zip(ends, features, senders, receivers, strict=True)
+        )
 
 
 def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
@@ -131,22 +142,7 @@ def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
         within = [_zero_based(edges) for edges in within]
         g2m, m2g = _legacy_ends(g2m, m2g, sum(counts))
     scale = max(float(features[:, 0].max()) for features in m2m_features)
-    reader = _Reader(place, scale)
-    sets = {}
-    for direction, shift in (("up", (0, 1)), ("down", (1, 0))):
-        name = f"mesh_{direction}"
-        ends = _load(place, f"{name}_edge_index") if len(counts) > 1 else []
-        features = _load(place, f"{name}_features") if len(counts) > 1 else []
-        sets[direction] = tuple(
-            reader.edges(
-                name,
-                _zero_based(edges) if legacy else edges,
-                features[level],
-                counts[level + shift[0]],
-                counts[level + shift[1]],
-            )
-            for level, edges in enumerate(ends)
-        )
+    reader = _Reader(place, scale, legacy)
     span = float((grid.amax(0) - grid.amin(0)).max())
     divisor = 1.0 if legacy or span == 0 else span
     return Graph(
@@ -161,7 +157,8 @@ def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
             reader.edges("m2m", edges, features, count, count)
             for edges, features, count in zip(within, m2m_features, counts, strict=True)
         ),
-        **sets,
+        up=reader.between("mesh_up", counts[:-1], counts[1:]),
+        down=reader.between("mesh_down", counts[1:], counts[:-1]),
     )
 
 
