@@ -60,6 +60,8 @@ def test_every_simple_forecast_is_scored(forecast):
     rmse = result.scores["rmse"].sel(forecast="model")
     np.testing.assert_allclose(rmse, 1, atol=0.1)
     assert (result.scores["rmse_lower"] <= result.scores["rmse"]).all()
+    assert (result.scores["time"].values == result.forecasts["time"].values).all()
+    np.testing.assert_allclose(result.scores["square"].mean("time"), result.scores["rmse"] ** 2)
     power = result.scores["spectrum"].sum("wavenumber").sel(source="model")
     fields = result.forecasts["height"].values[..., 2:-2, 2:-2].astype(float)
     np.testing.assert_allclose(power, fields.var((-2, -1)).mean(0), rtol=1e-6)

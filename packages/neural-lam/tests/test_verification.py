@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neural_lam.verification import bootstrap_rmse, scores, sums
+from neural_lam.verification import bootstrap_ratio, bootstrap_rmse, scores, sums
 
 RNG = np.random.default_rng(0)
 
@@ -113,3 +113,25 @@ def test_blocks_widen_the_interval_of_dependent_errors():
     noise = np.repeat(RNG.standard_normal((40, 1)) ** 2, 10, axis=0)
     widths = [np.subtract(*bootstrap_rmse(noise, block=block)[::-1])[0] for block in (1, 20)]
     assert widths[1] > 2 * widths[0]
+
+
+def test_a_ratio_is_compared_in_pairs():
+    reference = RNG.standard_normal((80, 3)) ** 2
+    ends = bootstrap_ratio(0.81 * reference, reference, block=4)
+    np.testing.assert_allclose(ends, np.full((2, 3), 0.9))
+    # Noise that both share leaves the ratio almost alone, but not each RMSE.
+    noisy = 0.81 * reference + 0.001 * RNG.random((80, 3))
+    lower, upper = bootstrap_ratio(noisy, reference, block=4)
+    separate = [np.subtract(*bootstrap_rmse(s, block=4)[::-1]) for s in (noisy, reference)]
+    assert (upper - lower < 0.1 * np.minimum(*separate)).all()
+
+
+def test_intervals_of_a_ratio_cover_as_often_as_they_say():
+    covered = 0
+    for experiment in range(300):
+        rng = np.random.default_rng(experiment)
+        shared, own, other = rng.standard_normal((3, 100, 1))
+        pair = (shared + own) ** 2, (shared + other) ** 2
+        lower, upper = bootstrap_ratio(*pair, block=1, num_resamples=300, level=0.9)
+        covered += bool(lower[0] <= 1 <= upper[0])
+    assert 0.84 < covered / 300 < 0.95

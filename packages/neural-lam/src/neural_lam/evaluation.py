@@ -241,7 +241,7 @@ def verify_store(
     features = [feature.name for feature in store.features]
     table = scores(
         total, features, data["prediction_timedelta"].values, block=_block(data["time"].values)
-    )
+    ).assign_coords(time=data["time"].values)
     alike = len(np.unique(reference.weights[reference.weights > 0])) == 1
     table.attrs["weights"] = "uniform" if alike else "area"
     return Verification(
