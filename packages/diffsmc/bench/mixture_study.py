@@ -15,32 +15,19 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from cases import CASES, mode_mass_error
 
-from diffsmc import targets
-from diffsmc.methods import Method, Result
+from diffsmc.methods import Method
 from diffsmc.randomness import keyed_generator
 from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
-from diffsmc.targets import Target
 
 HERE = Path(__file__).parent
 SETTINGS, RESULTS = HERE / "settings" / "mixture.json", HERE / "mixture_study.json"
 TUNING, FRESH = range(50, 60), range(1000, 1020)
-TARGETS: dict[str, Callable[[], Target]] = {
-    "funnel10": lambda: targets.Funnel(10),
-    "gmm40_2d": lambda: targets.gmm40(2),
-    "manywell32": lambda: targets.ManyWell(32),
-    "unequal_two_d2": lambda: targets.two_modes(2, 0.2),
-    "unequal_student_d10": targets.student_mixture,
-}
-BUDGETS = {
-    "funnel10": 4.0e5, "gmm40_2d": 2.0e5, "manywell32": 7.2e5, "unequal_two_d2": 1.5e5,
-    "unequal_student_d10": 3.0e5,
-}  # fmt: skip
 DIFFUSED = 400  # particles, 16 steps of 16 draws: about the evaluations of the bridges
 Candidate = dict[str, Any]
 
@@ -59,6 +46,22 @@ def candidate(
     return {"num_particles": num_particles, "reference": reference, "method": method}
 
 
+def one_mode(num: int, chains: int, moves: int, revisits: int, inflation: float) -> Candidate:
+    """Importance sampling of ten draws a particle from one Gaussian, unless that is hopeless."""
+    found = candidate(
+        num, chains, moves, inflation, refits=0, importance_ess=0.005, importance_shape=1.0
+    )
+    found["reference"]["revisit_moves"] = revisits
+    return found
+
+
+REGRESSIONS = [
+    one_mode(19_000, 100, 40, 20, 1.1),
+    one_mode(17_000, 100, 40, 40, 1.1),
+    one_mode(17_000, 100, 40, 40, 1.0),
+    one_mode(15_000, 100, 40, 60, 1.1),
+    one_mode(12_500, 100, 40, 80, 1.1),
+]
 CANDIDATES: dict[str, list[Candidate]] = {
     "funnel10": [
         candidate(3000),
@@ -82,6 +85,8 @@ CANDIDATES: dict[str, list[Candidate]] = {
         candidate(1450, 256, inflation=1.6),
         candidate(1350, 256, inflation=1.6, refit_share=0.5),
     ],
+    "sonar": REGRESSIONS,
+    "ionosphere": REGRESSIONS,
     "unequal_two_d2": [
         candidate(3000),
         candidate(4000, 256),
@@ -104,37 +109,24 @@ def build(settings: Candidate) -> ReferenceMixture:
     )
 
 
-def mode_mass_error(target: Any, result: Result) -> float | None:
-    """Total variation of mode masses; for many wells, the mean error of each well's share."""
-    weights, x = result.log_weights[0].softmax(-1), result.particles[0]
-    if isinstance(target, targets.ManyWell):
-        right = weights @ (x[:, 0::2] > 0).to(x.dtype)
-        return float((right - target.right_mass).abs().mean())
-    if not hasattr(target, "masses"):
-        return None
-    found = weights @ target.log_joint(x).softmax(-1)
-    return float(0.5 * (found - target.masses).abs().sum())
-
-
 def run_once(case: str, settings: Candidate, seed: int, diffuse: bool = False) -> dict[str, Any]:
     """One run: error of log Z, mode-mass error, evaluations, path, whether it warned."""
-    target, begin = TARGETS[case](), time.process_time()
+    target, begin = CASES[case].target(), time.process_time()
     method: Method = build(settings)
     if diffuse:
         method = MixtureDiffusion(build(settings), adapt_islands=None)
     num = DIFFUSED if diffuse else settings["num_particles"]
     with torch.no_grad():
         result = method.run(target, 1, num, generator=keyed_generator(seed))
-    assert target.log_normalizer is not None
-    modes = None
+    particles, weights = result.particles[0], result.log_weights[0].softmax(-1)
+    modes, error = None, mode_mass_error(target, particles, weights)
     if case == "gmm40_2d":
-        near = target.log_joint(result.particles[0]).argmax(-1)  # type: ignore[operator]
-        weights = torch.zeros(40).double().scatter_add(0, near, result.log_weights[0].softmax(-1))
-        modes = int((weights > 0.0025).sum())
+        near = target.log_joint(particles).argmax(-1)  # type: ignore[operator]
+        modes = int((near.bincount(weights, 40) > 0.0025).sum())
     return {
         "seed": seed,
-        "error": float(result.log_normalizers[0]) - target.log_normalizer,
-        "mode_mass_error": mode_mass_error(target, result),
+        "error": float(result.log_normalizers[0]) - CASES[case].log_normalizer(),
+        "mode_mass_error": None if math.isnan(error) else error,
         "modes": modes,
         "evaluations": result.num_evaluations,
         "path": result.path,
@@ -189,9 +181,9 @@ def tune(case: str) -> None:
         row = summarize([run_once(case, settings, seed) for seed in TUNING])
         entry["tried"].append({"settings": settings, **row})
         print(json.dumps({"case": case, "settings": settings, **row}), flush=True)
-        allowed = [t for t in entry["tried"] if t["evaluations_median"] <= BUDGETS[case]]
+        allowed = [t for t in entry["tried"] if t["evaluations_median"] <= CASES[case].budget]
         best = min(allowed or entry["tried"], key=lambda t: t["log_normalizer_rmse"])
-        entry.update(best["settings"], budget=BUDGETS[case], tuning_seeds=[50, 59])
+        entry.update(best["settings"], budget=CASES[case].budget, tuning_seeds=[50, 59])
         write(SETTINGS, content)
 
 
@@ -215,7 +207,7 @@ def main() -> None:
     """Tune or measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["tune", "measure", "diffuse"])
-    parser.add_argument("--cases", default=",".join(TARGETS))
+    parser.add_argument("--cases", default=",".join(CASES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for case in arguments.cases.split(","):

@@ -1,10 +1,12 @@
 """diffsmc against blackjax and particles: one JSON object a line.
 
     python bench/run.py [--quick] [--seeds 20] [--cases funnel10,sonar] [--only accuracy,speed]
+    python bench/run.py --calibrate
 
 - *accuracy*: for every case our three paths and both peers at the case's budget of target
   evaluations. Tempered methods have the settings that ``tempered_study.py`` tuned with equal
-  effort, the bridge those of ``mixture_study.py``; the number of particles meets the budget. Seeds
+  effort, the bridge those of ``mixture_study.py``; the number of particles meets the budget: that
+  of the bridge and of the diffusion is found by ``--calibrate`` on seeds of its own. Seeds
   are fresh. ``seconds_per_gradient`` is CPU time, that of particles left out.
 - *speed*: the same tempered run by us and by blackjax, turn by turn; sixteen islands against one;
   growth with the number of particles and with the dimension.
@@ -35,6 +37,7 @@ from diffsmc.randomness import keyed_generator  # noqa: E402
 from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture  # noqa: E402
 
 HERE = Path(__file__).parent
+SIZES = HERE / "settings" / "particles.json"
 TUNING, FRESH = 99, 1000
 LEVELS = [0.0, 0.01, 0.1, 0.4, 1.0]
 
@@ -106,15 +109,31 @@ def calibrate(sampler: Ours, budget: float) -> int:
     return num
 
 
+PATHS: dict[str, Callable[[str], Method]] = {"bridge": bridge, "diffusion": diffusion}
+
+
+def calibrate_all(cases: list[str]) -> None:
+    """Find the numbers of particles of our adaptive paths and keep them."""
+    for name in cases:
+        found = {}
+        for path, make in PATHS.items():
+            sampler = Ours(CASES[name].target(), None, make(name))
+            found[path] = calibrate(sampler, CASES[name].budget)
+        content = {**(read("settings/particles.json") if SIZES.is_file() else {}), name: found}
+        partial = SIZES.with_suffix(".part")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(SIZES)
+        print(json.dumps({name: found}), flush=True)
+
+
 def methods(name: str) -> Iterator[tuple[str, Any, int, str]]:
     """Name, sampler, number of particles and tuning of our paths and of the peers."""
-    target, budget = CASES[name].target(), CASES[name].budget
+    target = CASES[name].target()
     settings, num, tried = tuned(name, "tempered")
     yield "tempered", Ours(target, Tempered(**settings)), num, tried
-    other: dict[str, Callable[[str], Method]] = {"bridge": bridge, "diffusion": diffusion}
-    for path, make in other.items():
-        sampler = Ours(target, None, make(name))
-        yield path, sampler, calibrate(sampler, budget), "mixture_study"
+    for path, make in PATHS.items():
+        num = read("settings/particles.json")[name][path]
+        yield path, Ours(target, None, make(name)), num, "mixture_study"
     settings, num, tried = tuned(name, "blackjax")
     yield Blackjax.name, Blackjax(target, Tempered(**settings)), num, tried
     settings, num, tried = tuned(name, "particles")
@@ -226,10 +245,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--only", default="accuracy,speed")
+    parser.add_argument("--calibrate", action="store_true", help="find numbers of particles")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     num_seeds = 2 if arguments.quick else arguments.seeds
     wanted, cases = arguments.only.split(","), arguments.cases.split(",")
+    if arguments.calibrate:
+        calibrate_all(cases)
+        return
     if "speed" in wanted:
         for name in {"sonar", "manywell32"} & set(cases):
             speed(name, 3, compiled=not arguments.quick)
