@@ -10,6 +10,7 @@ from diffsmc.methods import Tempering
 from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
 from diffsmc.selection import Automatic
 from diffsmc.targets import (
+    BrownianMotion,
     Funnel,
     LinearRegression,
     LogDensity,
@@ -115,3 +116,17 @@ def test_a_regression_in_many_dimensions_takes_one_gaussian(generator):
     one = evidence(result.log_normalizers)
     assert one.standard_error < 0.02
     assert abs(one.log_normalizer - target.log_normalizer) < 4 * one.standard_error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["importance sampling", "tempered"])
+def test_brownian_motion_of_unknown_noise_gets_its_evidence(path, generator):
+    """Log Z by quadrature is 1.188. Its scales are funnels: moves must accept nine in ten."""
+    target = BrownianMotion()
+    careful = Tempering(0.95, move=HMC(5, target_acceptance=0.9), chain_length=50, adapt_islands=2)
+    method = Automatic(careful, importance_ess=0.05 if path == "importance sampling" else 1.0)
+    result = method.run(target, 4, 1000, generator=generator)
+    assert result.path == path
+    one = evidence(result.log_normalizers)
+    assert abs(one.log_normalizer - target.log_normalizer) < 3 * one.standard_error + 0.05
+    assert one.standard_error < 0.2
