@@ -298,7 +298,9 @@ def test_older_names_are_understood():
 
 @pytest.mark.filterwarnings("ignore:.*:")
 @pytest.mark.parametrize("name", KINDS)
-def test_a_converted_model_forecasts_as_its_weights_do(tmp_path, prepared, name):
+def test_a_converted_model_forecasts_as_its_weights_do(tmp_path, prepared, monkeypatch, name):
+    # The verb leaves the configuration of its run where it is run.
+    monkeypatch.chdir(tmp_path)
     shape = (14, 13)
     prepared(tmp_path, shape=shape)
     config, folder = str(tmp_path / "config.yaml"), tmp_path / "graph"
