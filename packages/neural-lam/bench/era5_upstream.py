@@ -31,7 +31,7 @@ LEADS = (1, 3, 6, 12, 24)
 FIRST_VALIDATION, FIRST_TEST = 446, 595
 LEARNING_RATES = (1e-3, 3e-3)
 # Windows in a batch and steps of the training rollout: about as much work each.
-SHAPES = ((8, 1), (4, 2), (2, 4))
+SHAPES = ((8, 1), (2, 4))
 
 
 def tensors(store: Any) -> tuple[torch.Tensor, ...]:
@@ -125,18 +125,27 @@ def train(
 
 def validation_error(forecaster: Any, options: argparse.Namespace) -> float:
     """Error over the validation days in parts of persistence, mean of the lead times."""
-    starts = torch.arange(FIRST_VALIDATION, FIRST_TEST - 25, 2)
+    starts = torch.arange(FIRST_VALIDATION, FIRST_TEST - 25, 5)
     found, persistence = score(forecaster, options.given, starts, options.held)
     index = torch.tensor(LEADS) - 1
     return float((found / persistence)[index].mean())
+
+
+def trial(
+    store: Any, options: argparse.Namespace, seed: int, chosen: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Train and score on the validation days."""
+    forecaster, record = train(store, options, seed, **chosen)
+    record["validation"] = round(validation_error(forecaster, options), 4)
+    print(json.dumps({**chosen, **record}), flush=True)
+    return forecaster, record
 
 
 def run(
     store: Any, options: argparse.Namespace, seed: int, chosen: dict[str, Any]
 ) -> dict[str, Any]:
     """Train and score on the test days."""
-    forecaster, record = train(store, options, seed, **chosen)
-    record["validation"] = round(validation_error(forecaster, options), 4)
+    forecaster, record = trial(store, options, seed, chosen)
     starts = torch.arange(FIRST_TEST, FIRST_TEST + 125)
     rmse = score(forecaster, options.given, starts, options.held)[0]
     return {**record, "rmse": {str(lead): round(float(rmse[lead - 1]), 4) for lead in LEADS}}
@@ -147,8 +156,8 @@ def tune(store: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     trials = []
     for lr, (size, steps) in itertools.product(LEARNING_RATES, SHAPES):
         setting = {"lr": lr, "size": size, "steps": steps}
-        trials.append({**setting, **run(store, options, options.seeds[0], setting)})
-    return sorted(trials, key=lambda trial: trial["validation"])
+        trials.append({**setting, **trial(store, options, options.seeds[0], setting)[1]})
+    return sorted(trials, key=lambda found: found["validation"])
 
 
 def main() -> None:

@@ -137,6 +137,11 @@ def parity(peer: str) -> None:
         for propagate in (False, True):
             case = f"parity_{name}" + ("_propagation" if propagate else "")
             one_parity(peer, case, model, problem, propagate)
+
+
+def further_parity(peer: str) -> None:
+    """The same with bounds, and on graphs of weather-model-graphs."""
+    problem = Problem(60, 50, batch_size=2, steps=2, layers=2)
     one_parity(peer, "parity_graphlam_clamped", "graph_lam", problem, clamped=True)
     for archetype in ("keisler", "graphcast", "hierarchical"):
         model = "hi_lam" if archetype == "hierarchical" else "graph_lam"
@@ -234,7 +239,10 @@ def growth(repeats: int, largest: int) -> None:
 def cases(peer: str, quick: bool) -> dict[str, Callable[[], None]]:
     """Every case by name."""
     repeats = 3 if quick else 7
-    found: dict[str, Callable[[], None]] = {"parity": lambda: parity(peer)}
+    found: dict[str, Callable[[], None]] = {
+        "parity": lambda: parity(peer),
+        "further_parity": lambda: further_parity(peer),
+    }
     for name in ("graphlam", "hilam"):
         for batch in (1, 4):
             found[f"{name}_b{batch}"] = lambda name=name, batch=batch: speed(
