@@ -4,6 +4,7 @@ import torch
 from diffsmc.estimators import evidence, lee_whiteley_variance
 from diffsmc.kernels import HMC
 from diffsmc.methods import Diffusion, Tempering, merge_islands
+from diffsmc.moves import dense_mass
 from diffsmc.potentials import MonteCarloPotential
 from diffsmc.targets import LinearRegression, LogDensity, Target
 
@@ -115,3 +116,29 @@ def test_both_paths_agree_on_a_skewed_posterior(generator):
     for method in METHODS.values():
         one = evidence(method.run(target, 50, 100, generator=generator).log_normalizers)
         assert abs(one.log_normalizer - truth) < 3.5 * one.standard_error
+
+
+@pytest.mark.parametrize(
+    ("num", "islands", "dense"), [(199, None, False), (200, None, True), (50, 2, True)]
+)
+def test_a_dense_mass_needs_many_particles_or_to_be_frozen(
+    num, islands, dense, regression, generator
+):
+    """Four dimensions; in the run itself fifty particles each."""
+    result = Tempering(0.5, move=HMC(2), num_moves=1, adapt_islands=islands).run(
+        regression, 2, num, generator=generator
+    )
+    assert result.history[-1].mass.factor.dim() == (3 if dense else 2)
+
+
+def test_few_particles_in_many_dimensions_are_not_biased_by_their_mass(generator):
+    """Forty dimensions, 200 particles that adapt in the run: the dense mass is off by far more."""
+    features = torch.randn(120, 40, generator=generator, dtype=torch.float64)
+    responses = features[:, 0] + torch.randn(120, generator=generator, dtype=torch.float64)
+    target = LinearRegression(features.tolist(), responses.tolist())
+    errors = {}
+    for name, mass in (("default", None), ("dense", dense_mass)):
+        method = Tempering(move=HMC(5), num_moves=1, mass=mass, adapt_islands=None)
+        result = method.run(target, 8, 200, generator=generator)
+        errors[name] = float((result.log_normalizers - target.log_normalizer).mean())
+    assert abs(errors["default"]) < 0.5 * abs(errors["dense"])
