@@ -58,9 +58,9 @@ __all__ = [
 Report = Callable[[str, State, StepInfo], None]
 ASKED = "asked for"
 # Particles a dimension for a dense mass in the run itself. Each particle pulls its own mass
-# towards it, which isn't reversible: with the 61 dimensions of sonar, five leapfrogs and acceptance
-# 0.9, log Z came out 2.4 too low with 600 particles (sd 0.1) and 1.3 with 1200, and with a diagonal
-# mass 0.06 and 0.10 too low (sd 0.15 and 0.23). A frozen mass has no such bias.
+# towards it, which isn't reversible, and is likely the reason for this: in the 61 dimensions of
+# sonar, with five leapfrogs and acceptance 0.9, log Z came out 2.4 too low with 600 particles (sd
+# 0.1) and 1.3 with 1200; with a diagonal mass 0.06 and 0.10 (sd 0.15 and 0.23).
 MANY = 50
 TOO_NARROW = 1.5  # the reference is meant to be wider than the target
 
