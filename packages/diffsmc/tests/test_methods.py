@@ -119,12 +119,12 @@ def test_both_paths_agree_on_a_skewed_posterior(generator):
 
 
 @pytest.mark.parametrize(
-    ("num", "islands", "dense"), [(199, None, False), (200, None, True), (50, 2, True)]
+    ("num", "islands", "dense"), [(15, None, False), (16, None, True), (10, 2, True)]
 )
 def test_a_dense_mass_needs_many_particles_or_to_be_frozen(
     num, islands, dense, regression, generator
 ):
-    """Four dimensions; in the run itself fifty particles each."""
+    """Four dimensions; in the run itself sixteen particles."""
     result = Tempering(0.5, move=HMC(2), num_moves=1, adapt_islands=islands).run(
         regression, 2, num, generator=generator
     )
