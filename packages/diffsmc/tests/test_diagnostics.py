@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from diffsmc.diagnostics import Record, compare, diagnose, mode_masses, pareto_shape
-from diffsmc.estimators import Evidence
-from diffsmc.targets import ManyWell, correlated_gaussian, two_modes
+from diffsmc.estimators import Evidence, evidence
+from diffsmc.kernels import HMC
+from diffsmc.methods import Tempering
+from diffsmc.reference import isotropic
+from diffsmc.resampling import systematic
+from diffsmc.results import to_inference_data, to_record
+from diffsmc.smc import FixedSchedule, Settings, start, step
+from diffsmc.targets import Funnel, Gaussian, ManyWell, correlated_gaussian, two_modes
+from diffsmc.tempering import TemperedPath
 
 
 def healthy():
@@ -18,6 +25,7 @@ def healthy():
         acceptance=torch.full((4,), 0.6, dtype=torch.float64),
         unbiased=True,
         step_sizes=torch.tensor([[0.5] * 4, [0.3] * 4], dtype=torch.float64),
+        renewal=torch.full((5, 4), 0.8, dtype=torch.float64),
         notes=("found one mode",),
     )
 
@@ -43,6 +51,7 @@ def test_a_healthy_run_has_no_warning():
         ({"log_normalizers": torch.tensor([0.0, 3.0, -2.0])}, "islands disagree"),
         ({"log_normalizers": torch.zeros(1)}, "one island gives no interval"),
         ({"families": torch.tensor([2, 300])}, "2 of 400 first ancestors"),
+        ({"renewal": torch.tensor([[0.9, 0.8], [0.2, 0.3]])}, "moves renewed 25%"),
         ({"acceptance": torch.tensor([0.5, 0.01])}, "moves are stuck"),
         ({"conditional_ess": torch.tensor([[0.9, 0.05]])}, "conditional ESS of 5.0%"),
         ({"unbiased": False}, "set adapt_islands"),
@@ -79,3 +88,37 @@ def test_masses_of_known_modes(generator):
     shares = mode_masses(wells, x, torch.zeros(1, 4000).double())
     assert (shares - wells.right_mass).abs().max() < 0.04
     assert mode_masses(correlated_gaussian(2), x[..., :2], torch.zeros(1, 4000)) is None
+
+
+def test_runs_without_moves_say_nothing_of_them():
+    assert diagnose(healthy()._replace(renewal=torch.full((5, 4), torch.nan))) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "lags"),
+    [(Funnel(10), True), (correlated_gaussian(10), False)],
+    ids=["funnel", "Gaussian"],
+)
+def test_particles_that_lag_behind_the_levels_are_told_of(target, lags, generator):
+    """Islands agree on a log Z of the funnel that is too low."""
+    result = Tempering().run(target, 8, 1000, generator=generator)
+    one = evidence(result.log_normalizers)
+    off = (one.log_normalizer - target.log_normalizer) / one.standard_error
+    assert (off < -4) == lags
+    assert abs(off) < 4 or lags
+    record = to_record(to_inference_data(result, target, {}, generator=generator))
+    assert any("moves renewed" in text for text in diagnose(record)) == lags
+
+
+def test_renewal_is_one_for_new_draws_and_zero_for_none(generator):
+    """Metropolis steps of the stationary size, then of a vanishing one, on a Gaussian."""
+    path = TemperedPath(Gaussian([0.0] * 3), isotropic(3, 1.0))
+    found = []
+    for size in (1.0, 1e-4):
+        settings = Settings(HMC(20), num_moves=4, adapt=False, resample=systematic)
+        state = start(path, settings, 2, 4000, generator=generator)
+        state = state._replace(step_size=torch.full_like(state.step_size, 0.12 * size))
+        _, info = step(state, path, FixedSchedule([0.0, 1.0]), settings, generator=generator)
+        found.append(info.renewal)
+    assert torch.allclose(found[0], torch.ones(2).double(), atol=0.1)
+    assert (found[1] < 1e-4).all()

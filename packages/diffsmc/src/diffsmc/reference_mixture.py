@@ -481,6 +481,7 @@ def _join_info(info: StepInfo, log_weights: Tensor) -> StepInfo:
         ess=split(info.ess).sum(-1),
         conditional_ess=split(info.conditional_ess).mean(-1),
         acceptance=split(info.acceptance).mean(-1),
+        renewal=split(info.renewal).mean(-1),
         resampled=split(info.resampled).any(-1),
         families=split(info.families).sum(-1),
         log_normalizer=(split(info.log_normalizer) + log_weights).logsumexp(-1),

@@ -81,6 +81,7 @@ def _schedule(result: Result) -> xr.Dataset:
             "ess",
             "conditional_ess",
             "acceptance",
+            "renewal",
             "resampled",
             "families",
             "log_normalizer",
@@ -241,5 +242,6 @@ def to_record(data: Any) -> Record:
         acceptance=tensor("schedule", "acceptance")[-1],
         unbiased=bool(data.attrs["unbiased"]),
         step_sizes=tensor("schedule", "step_size"),
+        renewal=tensor("schedule", "renewal"),
         notes=tuple(json.loads(data.attrs["notes"])),
     )

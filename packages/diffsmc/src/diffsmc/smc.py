@@ -71,15 +71,19 @@ class State(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step did: level reached, and by island, ``(R,)``, what is named.
+    r"""What a step did: level reached, and by island, ``(R,)``, what is named.
 
-    ``acceptance`` is that of the last move, NaN where there are none.
+    ``acceptance`` is that of the last move, NaN where there are none. ``renewal`` is how much of
+    the log-density's variance the moves renew, :math:`E[(U' - U)^2] / (2\,\mathrm{Var}\,U')` with
+    :math:`U` before and :math:`U'` after them: 1 where they draw anew, 0 where particles stay. NaN
+    where the path itself displaces particles, and for waste-free chains.
     """
 
     level: float
     ess: Tensor
     conditional_ess: Tensor
     acceptance: Tensor
+    renewal: Tensor
     resampled: Tensor
     families: Tensor
     log_normalizer: Tensor
@@ -250,6 +254,7 @@ def step(
         state.cloud, state.level, level, gradient=gradient, generator=generator
     )
     check_finite(cloud, state.num_steps + 1)
+    displaced = cloud.particles is not state.cloud.particles
     cess = conditional_ess(state.log_weights, increments)
     state = state._replace(
         cloud=cloud,
@@ -268,12 +273,17 @@ def step(
     state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
     used = state.step_size
     density = path.density(level, gradient=gradient)
+    before = density.temperature * state.cloud.tilt + state.cloud.base
     state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
+    renewal = torch.full_like(acceptance, torch.nan)
+    if not displaced and settings.chain_length == 1 and settings.num_moves:
+        renewal = _renewal(before, state, density.temperature)
     info = StepInfo(
         level,
         ess,
         cess,
         acceptance,
+        renewal,
         chosen,
         _count_families(state.eves),
         total_log_normalizer(state),
@@ -354,6 +364,17 @@ def _move(
         acceptance = info.acceptance.mean(-1)
         chain.append((state.cloud, state.log_weights))
     return (_unroll(state, chain) if waste_free else state), acceptance
+
+
+def _renewal(before: Tensor, state: State, temperature: float) -> Tensor:
+    """Share of the log-density's variance that moves renewed, ``(R,)``; see `StepInfo`."""
+    after = temperature * state.cloud.tilt + state.cloud.base
+    weights = state.log_weights.softmax(-1)
+    # particles of density zero stay there with weight zero
+    before, after = (torch.where(weights > 0, values, 0.0) for values in (before, after))
+    mean = (weights * after).sum(-1, keepdim=True)
+    variance = (weights * (after - mean).square()).sum(-1)
+    return (weights * (after - before).square()).sum(-1) / (2 * variance)
 
 
 def _unroll(state: State, chain: list[tuple[Cloud, Tensor]]) -> State:
