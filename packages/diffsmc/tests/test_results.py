@@ -116,6 +116,14 @@ def test_a_foreign_file_is_refused(tmp_path):
         read_result(path)
 
 
+def test_a_result_of_an_earlier_version_is_refused(runs, tmp_path):
+    data = read_result(runs["tempered"][1])
+    data["schedule"] = data["schedule"].drop_vars("renewal")
+    write_result(data, tmp_path / "old.nc")
+    with pytest.raises(InputError, match="of an earlier version"):
+        read_result(tmp_path / "old.nc")
+
+
 def test_equal_results_have_no_gap(runs):
     data = read_result(runs["tempered"][1])
     assert marginal_gap(data, data) == {"max_mean_difference_sd": 0.0, "max_sd_ratio": 1.0}

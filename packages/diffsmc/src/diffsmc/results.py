@@ -3,10 +3,11 @@ r"""Results as InferenceData: what the statistics programs of Python read.
 Groups: ``posterior`` (equally weighted: one systematic resample of each island, chains
 being islands), ``weighted_posterior`` (the particles with ``log_weight``),
 ``sample_stats`` (ancestry), ``schedule`` (by step and island: level, ESS, acceptance,
-families, log-normaliser so far), ``evidence`` (log-normaliser by island and its relative variance
-from that run alone, NaN if it was waste-free, masses of known modes and of strata) and, where
-asked for, ``snapshots`` of particles on the path. Settings, versions, which path ran and why, and
-the combined evidence are attributes. Files are NetCDF, or zarr where the name ends so.
+renewal, families, log-normaliser so far), ``evidence`` (log-normaliser by island and its
+relative variance from that run alone, NaN if it was waste-free, masses of known modes and of
+strata) and, where asked for, ``snapshots`` of particles on the path. Settings, versions, which path
+ran and why, and the combined evidence are attributes. Files are NetCDF, or zarr where the name
+ends so.
 """
 
 import json
@@ -225,6 +226,8 @@ def read_result(path: str | os.PathLike[str]) -> Any:
     missing = [g for g in ("weighted_posterior", "schedule", "evidence") if g not in data.groups()]
     if missing:
         raise InputError(f"{path}: no result of diffsmc: group {missing[0]!r} is missing")
+    if "renewal" not in data["schedule"]:
+        raise InputError(f"{path}: of an earlier version, its schedule lacks 'renewal'; run anew")
     return data
 
 

@@ -273,17 +273,14 @@ def step(
     state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
     used = state.step_size
     density = path.density(level, gradient=gradient)
-    before = density.temperature * state.cloud.tilt + state.cloud.base
+    before = None if displaced else state.cloud
     state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
-    renewal = torch.full_like(acceptance, torch.nan)
-    if not displaced and settings.chain_length == 1 and settings.num_moves:
-        renewal = _renewal(before, state, density.temperature)
     info = StepInfo(
         level,
         ess,
         cess,
         acceptance,
-        renewal,
+        _renewal(before, state, density.temperature),
         chosen,
         _count_families(state.eves),
         total_log_normalizer(state),
@@ -366,15 +363,19 @@ def _move(
     return (_unroll(state, chain) if waste_free else state), acceptance
 
 
-def _renewal(before: Tensor, state: State, temperature: float) -> Tensor:
+def _renewal(before: Cloud | None, state: State, temperature: float) -> Tensor:
     """Share of the log-density's variance that moves renewed, ``(R,)``; see `StepInfo`."""
-    after = temperature * state.cloud.tilt + state.cloud.base
+    after = state.cloud
+    if before is None or before is after or before.tilt.shape != after.tilt.shape:
+        return torch.full_like(state.log_normalizer, torch.nan)
     weights = state.log_weights.softmax(-1)
     # particles of density zero stay there with weight zero
-    before, after = (torch.where(weights > 0, values, 0.0) for values in (before, after))
-    mean = (weights * after).sum(-1, keepdim=True)
-    variance = (weights * (after - mean).square()).sum(-1)
-    return (weights * (after - before).square()).sum(-1) / (2 * variance)
+    old, new = (
+        torch.where(weights > 0, temperature * cloud.tilt + cloud.base, 0.0)
+        for cloud in (before, after)
+    )
+    variance = (weights * (new - (weights * new).sum(-1, keepdim=True)).square()).sum(-1)
+    return (weights * (new - old).square()).sum(-1) / (2 * variance)
 
 
 def _unroll(state: State, chain: list[tuple[Cloud, Tensor]]) -> State:
