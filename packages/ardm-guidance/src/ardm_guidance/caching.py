@@ -4,7 +4,7 @@ Reading and encoding take about 0.4 ms a molecule, ten minutes for the 1.6 milli
 large source is therefore kept once it has been read: in ``$ARDM_GUIDANCE_CACHE``, or in
 ``ardm-guidance`` of the user's cache folder.  The name of the file is a digest of all that
 the result depends on (source files with size and time of change, column, alphabet, versions),
-so that a changed source is read anew and nothing has to be cleared by hand.
+so that a changed source is read anew. Files of what has changed stay, and can be deleted any time.
 """
 
 import hashlib
@@ -52,9 +52,9 @@ def _read(path: Path) -> Molecules | None:
         content = torch.load(path, weights_only=True)
         rejected = [Rejected(Row(*row), reason) for row, reason in content["rejected"]]
         return Molecules(content["sites"], content["smiles"], rejected)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError):
-        return None
-    except pickle.UnpicklingError:
+    except (
+        OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError
+    ):  # fmt: skip
         return None
 
 
