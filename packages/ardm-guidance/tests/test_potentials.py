@@ -56,6 +56,38 @@ def test_late_starts_look_ahead_as_they_value(start):
     assert late(complete).item() == 3.0
 
 
+class Counted:
+    """A reward that counts the objects it is asked about, and refuses to be asked of none."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, sites):
+        assert len(sites)
+        self.asked += len(sites)
+        return number_of_ones(sites)
+
+
+def test_only_allowed_classes_are_asked():
+    reward = Counted()
+    allowed = torch.tensor([[True, False, True], [False, False, False]])
+    values = per_class(Reward(reward), PARTIAL, AT, allowed)
+    infinity = float("inf")
+    assert values.tolist() == [[1.0, -infinity, 1.0], [-infinity] * 3]
+    assert reward.asked == 2
+    assert (per_class(Reward(reward), PARTIAL, AT, allowed & False) == -infinity).all()
+
+
+def test_late_starts_ask_nothing_before():
+    reward = Counted()
+    late = LateStart(Reward(reward), 4)
+    assert late(PARTIAL).tolist() == [0.0, 0.0]
+    assert (late.look_ahead(PARTIAL, AT, every(PARTIAL, 2)) == 0.0).all()
+    assert reward.asked == 0
+    late.look_ahead(torch.tensor([[0, 1, 1, MASK], [0, MASK, 1, MASK]]), AT, every(PARTIAL, 2))
+    assert reward.asked == 2
+
+
 class Uniform(torch.nn.Module):
     """Equal logits for two node and three edge classes."""
 

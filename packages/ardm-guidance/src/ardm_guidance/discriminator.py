@@ -86,7 +86,9 @@ class Discriminator(Potential):
 
     def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """Logits after each class at one position, from one call but for the last site."""
-        last = (sites == MASK).sum(-1) <= 1
+        hidden = sites == MASK
+        # Sites that are shown, as the ends of smaller molecules are, have nothing to be asked.
+        last = hidden.gather(-1, positions[:, None])[:, 0] & (hidden.sum(-1) == 1)
         ahead = self._ahead(*self._states(sites))
         index = positions[:, None, None].expand(-1, 1, ahead.shape[-1])
         values = ahead.gather(1, index)[:, 0].double() / self.temperature

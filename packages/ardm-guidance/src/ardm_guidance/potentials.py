@@ -48,15 +48,11 @@ class Potential(nn.Module, ABC):
 
 
 def per_class(potential: Potential, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
-    """Look ahead by evaluating the potential once for each class, ``(B, K)``."""
-    num_classes = allowed.shape[-1]
-    candidates = sites[:, None].repeat(1, num_classes, 1)
-    index = positions[:, None, None].expand(-1, num_classes, 1)
-    # A class that is not allowed may not exist at the site: the first one stands in for it.
-    classes = torch.arange(num_classes, device=sites.device) * allowed
-    candidates = candidates.scatter(-1, index, classes[..., None])
-    value: Tensor = potential(candidates.flatten(0, 1))
-    return value.view(allowed.shape).masked_fill(~allowed, -torch.inf)
+    """Look ahead by evaluating the potential once for each allowed class, ``(B, K)``."""
+    rows, classes = allowed.nonzero(as_tuple=True)
+    candidates = sites[rows].scatter(-1, positions[rows, None], classes[:, None])
+    value = potential(candidates) if len(candidates) else sites.new_zeros(0, dtype=torch.double)
+    return value.new_full(allowed.shape, -torch.inf).index_put((rows, classes), value)
 
 
 class Reward(Potential):
@@ -148,6 +144,8 @@ class Tempered(Potential):
 class LateStart(Potential):
     r"""One until a number of sites has been generated, :math:`W` from there on.
 
+    :math:`W` is asked only where it counts.
+
     Arguments:
         potential: :math:`W`.
         start: Shown sites from which on it counts.
@@ -159,16 +157,27 @@ class LateStart(Potential):
 
     def forward(self, sites: Tensor) -> Tensor:
         r""":math:`\log W`, or zero; complete objects always count."""
-        return torch.where(self._counts(sites, 0), self.potential(sites), 0.0)
+        early = torch.zeros(len(sites), dtype=torch.double, device=sites.device)
+        rows = self._counting(sites, 0)
+        if not len(rows):
+            return early
+        return early.index_put((rows,), self.potential(sites[rows]).double())
 
     def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
         """As the potential does."""
-        values = self.potential.look_ahead(sites, positions, allowed)
-        return torch.where(self._counts(sites, 1)[:, None] | ~allowed, values, 0.0)
+        early = torch.zeros(allowed.shape, dtype=torch.double, device=sites.device)
+        early = early.masked_fill(~allowed, -torch.inf)
+        rows = self._counting(sites, 1)
+        if not len(rows):
+            return early
+        values = self.potential.look_ahead(sites[rows], positions[rows], allowed[rows])
+        return early.index_put((rows,), values.double())
 
-    def _counts(self, sites: Tensor, more: int) -> Tensor:
+    def _counting(self, sites: Tensor, more: int) -> Tensor:
+        """Numbers of the objects that :math:`W` counts of."""
         hidden = (sites == MASK).sum(-1)
-        return ((sites >= 0).sum(-1) + more >= self.start) | (hidden <= more)
+        counts = ((sites >= 0).sum(-1) + more >= self.start) | (hidden <= more)
+        return counts.nonzero()[:, 0]
 
 
 class Product(Potential):
