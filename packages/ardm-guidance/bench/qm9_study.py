@@ -68,6 +68,9 @@ PEAK, HORIZON, BATCH = 2e-3, 1000, 128
 GUIDE_PEAK, GUIDE_BATCH = 5e-4, 128
 SITES, ROWS = 45, 128
 STAGES = ("train", "negatives", "discriminator", "sample", "score")
+SETTINGS = (
+    "train_seconds", "guide_seconds", "negatives", "samples", "particles", "guide_start",
+)  # fmt: skip
 METHODS = ("unmasked", "unguided", "ardg", "fadg", "best", "bsdg")
 
 
@@ -138,8 +141,7 @@ class Study:
         self.options, self.folder = options, Path(options.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = Path(options.output)
-        names = ("train_seconds", "guide_seconds", "negatives", "samples", "particles", "guide_start")
-        self.settings = {name: getattr(options, name) for name in names} | {
+        self.settings = {name: getattr(options, name) for name in SETTINGS} | {
             "network": NETWORK, "learning_rate": PEAK, "average_horizon": HORIZON, "batch": BATCH,
             "masked_loss": False, "guide_learning_rate": GUIDE_PEAK, "guide_batch": GUIDE_BATCH,
             "sampling": "compiled, bfloat16",
@@ -428,7 +430,8 @@ def draw_all(study: Study, seed: int) -> None:
         keep(sites, study.folder / f"samples-{name}-{seed}.pt")
         study.add(
             seed=seed, stage="sample", method=name, number=number, cpu_seconds=seconds,
-            network_evaluations_per_sample=counted / number, **({"n": best} if name == "best" else {}),
+            network_evaluations_per_sample=counted / number,
+            best_of=best if name == "best" else None,
         )  # fmt: skip
 
 
@@ -489,7 +492,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--negatives", type=int, default=30_000)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--particles", type=int, default=8)
-    parser.add_argument("--guide_start", type=int, default=0, help="sites shown before the guide counts")
+    parser.add_argument("--guide_start", type=int, default=22, help="sites before the guide counts")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="last stage to run")
     parser.add_argument("--merge", nargs="+", default=[], help="only add records of other files")

@@ -76,6 +76,25 @@ def test_look_ahead_finds_nearly_every_dead_end(partial, complete):
     assert (found == possible).float().mean() > 0.99
 
 
+def test_connectivity_asks_for_each_class_that_fits(partial):
+    """The answer is that of the definition, class by class, without any of the shortcuts."""
+    check = Connectivity(CAPACITIES, 3)
+    hidden = (partial == MASK).nonzero()[:300]
+    rows, at = partial[hidden[:, 0]], hidden[:, 1:]
+    fits = check.valence(rows, at)
+    possible = torch.zeros_like(fits)
+    for c in range(fits.shape[-1]):
+        tried = rows.scatter(-1, at, c)
+        fine = fits[:, 0, c]
+        possible[fine, 0, c] = completable(tried[fine], torch.tensor(CAPACITIES))
+    expected = torch.where(possible.any(-1, keepdim=True), possible, fits)
+    assert torch.equal(check(rows, at), expected)
+
+
+def test_no_graphs_are_no_answers():
+    assert completable(torch.zeros(0, 10, dtype=torch.long), torch.tensor(CAPACITIES)).shape == (0,)
+
+
 def test_where_nothing_connects_the_valence_decides():
     sites = torch.tensor([[1, 1, 1, 1, MASK, MASK]])  # three fluorines, two of them bound
     at = torch.tensor([[4]])

@@ -150,31 +150,49 @@ def _bridges(graph: Tensor, present: Tensor) -> Tensor:
     return bridges
 
 
-def _necessary(bonds: Bonds) -> tuple[Tensor, Tensor]:
-    """Both conditions for a connected completion, and the graph of bonds and open pairs."""
-    bonded = bonds.orders > 0
-    graph = bonded | _open_pairs(bonds)
-    present = bonds.present[..., :, None] & bonds.present[..., None, :]
-    connected = (closure(graph).bool() | ~present).all(-1).all(-1)
-    component = closure(bonded)
+def _graph(bonds: Bonds) -> Tensor:
+    """Bonds and open pairs."""
+    return (bonds.orders > 0) | _open_pairs(bonds)
+
+
+def _supplied(bonds: Bonds) -> Tensor:
+    """The second condition for a connected completion: room for the bonds that join pieces."""
+    component = closure(bonds.orders > 0)
     count = (bonds.present / component.sum(-1)).sum(-1)
     outward = (_open_pairs(bonds) & (component == 0)).sum(-1)
     supply = torch.minimum(bonds.room, outward).sum(-1)
-    return connected & (supply + 0.5 >= 2 * (count - 1)) & (bonds.room >= 0).all(-1), graph
+    return (supply + 0.5 >= 2 * (count - 1)) & (bonds.room >= 0).all(-1)
 
 
-def _make_bridges(bonds: Bonds, feasible: Tensor, graph: Tensor) -> Bonds:
-    """Turn the masked bridges of feasible graphs into single bonds."""
-    graph = graph & feasible[..., None, None]
-    present = bonds.present & feasible[..., None]
-    made = bonds.masked & _bridges(graph | ~feasible[..., None, None], present)
-    made = made & feasible[..., None, None]
-    orders = bonds.orders + made
-    return Bonds(orders, bonds.masked & ~made, bonds.room - made.sum(-1), bonds.present)
+def _connected(bonds: Bonds) -> Tensor:
+    """The first condition: bonds and open pairs connect all nodes."""
+    present = bonds.present[..., :, None] & bonds.present[..., None, :]
+    return (closure(_graph(bonds)).bool() | ~present).all(-1).all(-1)
+
+
+def _dense(bonds: Bonds) -> Tensor:
+    """Graphs with a Hamiltonian cycle by Dirac's theorem: connected, and without bridges."""
+    count = bonds.present.sum(-1, keepdim=True)
+    degrees = _graph(bonds).sum(-1)
+    return ((2 * degrees >= count) | ~bonds.present).all(-1) & (count[..., 0] >= 3)
+
+
+def _make_bridges(bonds: Bonds) -> tuple[Bonds, Tensor]:
+    """Turn the masked bridges of connected graphs into single bonds; which graphs had any."""
+    made = bonds.masked & _bridges(_graph(bonds), bonds.present)
+    orders, room = bonds.orders + made, bonds.room - made.sum(-1)
+    after = Bonds(orders, bonds.masked & ~made, room, bonds.present)
+    return after, made.flatten(-2).any(-1)
+
+
+def _rows(bonds: Bonds, keep: Tensor) -> Bonds:
+    return Bonds(*(values[keep] for values in bonds))
 
 
 def completable(sites: Tensor, capacities: Tensor, num_rounds: int = 2) -> Tensor:
     """Whether the necessary conditions for a connected completion hold.
+
+    Each check is made only of the graphs that the cheaper ones before it leave open.
 
     Arguments:
         sites: Partial molecular graphs, ``(..., D)``.
@@ -184,13 +202,18 @@ def completable(sites: Tensor, capacities: Tensor, num_rounds: int = 2) -> Tenso
     Returns:
         ``(...)``; false means that no connected completion exists.
     """
-    bonds = _bonds(sites, capacities)
-    feasible, graph = _necessary(bonds)
+    bonds = _bonds(sites.flatten(0, -2), capacities)
+    feasible = _supplied(bonds)
+    rows = (feasible & ~_dense(bonds)).nonzero()[:, 0]
+    bonds = _rows(bonds, rows)
+    holds = _connected(bonds)
+    feasible = feasible.index_put((rows,), holds)
     for _ in range(num_rounds):
-        bonds = _make_bridges(bonds, feasible, graph)
-        checked, graph = _necessary(bonds)
-        feasible = feasible & checked
-    return feasible
+        bonds, changed = _make_bridges(_rows(bonds, holds))
+        rows, bonds = rows[holds][changed], _rows(bonds, changed)
+        holds = _connected(bonds) & _supplied(bonds)
+        feasible = feasible.index_put((rows,), holds)
+    return feasible.view(sites.shape[:-1])
 
 
 class Connectivity(Constraint):
@@ -225,8 +248,12 @@ class Connectivity(Constraint):
         """Return the classes that fit and leave the graph completable, or all that fit."""
         fits: Tensor = self.valence(sites, positions)
         edge = (positions >= node_count(sites.shape[-1])).long()
-        candidates = _with_class(sites, positions, self.tried[edge])
-        possible = completable(candidates, self.capacities, self.num_rounds)
+        tried = self.tried[edge]
+        # Where one class fits, it is taken in any case.
+        asked = fits.gather(-1, tried) & (fits.sum(-1, keepdim=True) > 1)
+        candidates = _with_class(sites, positions, tried)[asked]
+        answers = completable(candidates, self.capacities, self.num_rounds)
+        possible = torch.ones_like(asked).masked_scatter(asked, answers)
         allowed = fits & possible.gather(-1, self.answers[edge])
         return torch.where(allowed.any(-1, keepdim=True), allowed, fits)
 
