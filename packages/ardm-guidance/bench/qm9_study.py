@@ -410,7 +410,9 @@ def equal_number(study: Study, seed: int) -> int:
     """
     rows = [r for r in study.records if r["seed"] == seed and r.get("method") == "fadg"]
     calls = [row["network_evaluations_per_sample"] for row in rows if row["stage"] == "sample"]
-    return math.ceil(calls[0] / (SITES + 1)) if calls else 2 * study.options.particles
+    if not calls:
+        raise SystemExit("best-of-N takes as many evaluations as fadg, which has to be drawn first")
+    return math.ceil(calls[0] / (SITES + 1))
 
 
 @torch.no_grad()
@@ -422,7 +424,7 @@ def draw_all(study: Study, seed: int) -> None:
     for name in study.options.methods:
         if study.done(seed=seed, stage="sample", method=name):
             continue
-        best = equal_number(study, seed)
+        best = equal_number(study, seed) if name == "best" else 1
         size, draw = methods(guide, study.options.particles, best)[name]
         number = study.options.samples
         seeded = partial(draw, quick.model, seed=1000 + seed)
