@@ -266,27 +266,29 @@ def train(study: Study, seed: int) -> None:
 
 
 class Quick:
-    """A function of sites, compiled for batches of one size in bfloat16, that counts its rows.
+    """A function of rows, compiled for batches of one size in bfloat16, that counts them.
 
     Arguments:
-        function: Maps sites ``(B, D)`` to one tensor or a tuple of them.
+        function: Maps tensors ``(B, ...)`` to one tensor or a tuple of them.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = torch.compile(function, dynamic=False, options={"freezing": True})
         self.rows = 0
 
-    def _piece(self, sites: Tensor) -> tuple[Tensor, ...]:
+    def _piece(self, *rows: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast("cpu", torch.bfloat16):
-            found = self.function(sites)
+            found = self.function(*rows)
         return found if isinstance(found, tuple) else (found,)
 
-    def __call__(self, sites: Tensor) -> Any:
+    def __call__(self, *rows: Tensor) -> Any:
         """The function's values, in float32."""
-        self.rows += len(sites)
-        filled = torch.nn.functional.pad(sites, (0, 0, 0, -len(sites) % ROWS))
-        parts = [self._piece(piece) for piece in filled.split(ROWS)]
-        joined = [torch.cat(column)[: len(sites)].float() for column in zip(*parts, strict=True)]
+        number = len(rows[0])
+        self.rows += number
+        fill = torch.arange(-(-number // ROWS) * ROWS).clamp(max=number - 1)
+        batches = zip(*(values[fill].split(ROWS) for values in rows), strict=True)
+        parts = [self._piece(*batch) for batch in batches]
+        joined = [torch.cat(column)[:number].float() for column in zip(*parts, strict=True)]
         return joined[0] if len(joined) == 1 else tuple(joined)
 
 
@@ -305,11 +307,11 @@ class Quickened(NamedTuple):
 
 def quickened(model: MoleculeARDM, guide: Discriminator | None = None) -> Quickened:
     """Compile the networks in place."""
-    counters = [Quick(model.average.forward)]
-    model.average.forward = counters[0]  # type: ignore[method-assign]
+    counters = [Quick(model.average.at)]
+    model.average.at = counters[0]
     if guide is not None:
-        counters.append(Quick(guide.trunk.states))
-        guide.trunk.states = counters[1]  # type: ignore[method-assign]
+        counters += [Quick(guide.trunk.states_at), Quick(guide.trunk.states)]
+        guide.trunk.states_at, guide.trunk.states = counters[1:]  # type: ignore[method-assign]
     return Quickened(model, guide, counters)
 
 

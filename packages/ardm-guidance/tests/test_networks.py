@@ -80,6 +80,30 @@ def test_classes_that_a_site_lacks_are_impossible(network, partial):
     assert logits[:, :9].isfinite().all()
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_one_site_gets_the_logits_that_all_would_give_it(partial, num_layers):
+    torch.manual_seed(0)
+    network = GraphTransformer(8, 4, 9, width=16, pair_width=8, num_layers=num_layers, num_heads=2)
+    logits = network(partial)
+    for site in range(45):
+        at = torch.full((len(partial),), site)
+        one = network.at(partial, at)
+        assert torch.equal(one.isinf(), logits[:, site].isinf())
+        torch.testing.assert_close(one, logits[:, site], rtol=0, atol=1e-12)
+
+
+def test_gradients_of_one_site_are_those_among_all(network, partial):
+    at = (partial == MASK).long().argmax(-1)
+    rows = torch.arange(len(partial))
+    both = []
+    for values in (network.at(partial, at), network(partial)[rows, at]):
+        network.zero_grad()
+        values.masked_fill(values.isinf(), 0.0).sum().backward()
+        both.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for one, every in zip(*both, strict=True):
+        torch.testing.assert_close(one, every, rtol=0, atol=1e-11)
+
+
 def test_walks_count_rings():
     square = torch.tensor([[0, 0, 0, 0, 1, 0, 1, 1, 0, 1]])
     features = pair_features(square)[0].exp() - 1

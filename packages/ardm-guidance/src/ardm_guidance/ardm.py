@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ardm_guidance.constraints import Constraint
 from ardm_guidance.graphs import MASK, PAD
+from ardm_guidance.networks import Pointed
 from ardm_guidance.orders import ranks
 
 __all__ = [
@@ -72,7 +73,8 @@ class OrderAgnosticARDM(nn.Module):
 
     Arguments:
         network: Maps sites ``(B, D)`` to logits ``(B, D, K)``, ``-inf`` at classes
-            that a site does not have.
+            that a site does not have.  One that is :class:`~ardm_guidance.networks.Pointed` is
+            asked for single sites alone.
         constraints: Classes outside any of them get probability zero.
     """
 
@@ -96,12 +98,17 @@ class OrderAgnosticARDM(nn.Module):
         Returns:
             ``(B, P, K)``; meaningless at sites that are shown or padding.
         """
-        logits: Tensor = self.network(sites)
-        index = positions[..., None].expand(*positions.shape, logits.shape[-1])
-        logits = logits.gather(-2, index)
+        logits = self._logits(sites, positions)
         for constraint in self.constraints:
             logits = logits.masked_fill(~constraint(sites, positions), -torch.inf)
         return logits.log_softmax(-1)
+
+    def _logits(self, sites: Tensor, positions: Tensor) -> Tensor:
+        if isinstance(self.network, Pointed) and positions.shape[-1] == 1:
+            return self.network.at(sites, positions[:, 0])[:, None]
+        logits: Tensor = self.network(sites)
+        index = positions[..., None].expand(*positions.shape, logits.shape[-1])
+        return logits.gather(-2, index)
 
 
 def categorical(log_probs: Tensor, noise: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ardm_guidance.graphs import MASK, PAD, node_count
-from ardm_guidance.networks import GraphTransformer, widen
+from ardm_guidance.networks import GraphTransformer, pick, widen
 from ardm_guidance.potentials import Potential, per_class
 
 __all__ = ["Discriminator", "losses"]
@@ -89,9 +89,10 @@ class Discriminator(Potential):
         hidden = sites == MASK
         # Sites that are shown, as the ends of smaller molecules are, have nothing to be asked.
         last = hidden.gather(-1, positions[:, None])[:, 0] & (hidden.sum(-1) == 1)
-        ahead = self._ahead(*self._states(sites))
-        index = positions[:, None, None].expand(-1, 1, ahead.shape[-1])
-        values = ahead.gather(1, index)[:, 0].double() / self.temperature
+        h, e = self.trunk.states_at(sites, positions)
+        heads = self.node_ahead(self.node_norm(h)), self.edge_ahead(self.pair_norm(e))
+        ahead = pick(*heads, positions, node_count(sites.shape[-1]))
+        values = ahead.double() / self.temperature
         values = values.masked_fill(~allowed, -torch.inf)
         if not bool(last.any()):
             return values

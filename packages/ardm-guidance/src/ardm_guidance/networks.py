@@ -10,6 +10,8 @@ layer attends between nodes with a bias from the pair,
 and then updates the pair from its ends and its attention,
 :math:`e_{ij} \mathrel{+}= W_2 \, g(W_1 e_{ij} + u_i + u_j + A(a_{ij} + a_{ji}))`.
 Nothing depends on the numbering of the nodes, so that the logits are equivariant.
+Where one site of each graph is asked for, as in sampling, the last layer is evaluated at the ends
+of that site alone, which saves a fifth of the time of four layers.
 
 The network also sees what the shown part of the graph says exactly and what layers
 would have to count: walks of lengths 2 to 5 along the bonds between the ends of a
@@ -23,6 +25,7 @@ References:
 
 import math
 from functools import lru_cache
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +34,7 @@ from torch.nn import functional
 from ardm_guidance.constraints import closure
 from ardm_guidance.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
 
-__all__ = ["GraphTransformer", "node_features", "pair_features", "widen"]
+__all__ = ["GraphTransformer", "Pointed", "node_features", "pair_features", "pick", "widen"]
 
 _WALKS = 4
 
@@ -64,6 +67,56 @@ def widen(nodes: Tensor, edges: Tensor) -> Tensor:
         for values in (nodes, edges)
     ]
     return torch.cat(parts, 1)
+
+
+def pick(nodes: Tensor, edges: Tensor, positions: Tensor, num_nodes: int) -> Tensor:
+    """Values of one site of each graph, ``(B, K)``, filled by ``-inf``.
+
+    Arguments:
+        nodes: Values if the site is a node, ``(B, ...)``.
+        edges: Values if it is a pair, ``(B, ...)``.
+        positions: Sites, ``(B,)``.
+        num_nodes: Node sites of a graph.
+    """
+    both = widen(nodes[:, None], edges[:, None])
+    return torch.where((positions < num_nodes)[:, None], both[:, 0], both[:, 1])
+
+
+@runtime_checkable
+class Pointed(Protocol):
+    """A network that can answer for one site of each object, for less than for all."""
+
+    def at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Logits ``(B, K)`` at sites ``(B,)`` of partial objects ``(B, D)``."""
+        ...
+
+
+class _Ends(NamedTuple):
+    """Where one site of each graph is: its two nodes, the same one twice for a node site.
+
+    Attributes:
+        nodes: ``(B, 2)``.
+        rows: Rows of the pairs that each of the two is in, the zeros' for itself, ``(B, 2, n)``.
+        pair: Row of the site's own pair, or the zeros', ``(B,)``.
+    """
+
+    nodes: Tensor
+    rows: Tensor
+    pair: Tensor
+
+
+def _ends(positions: Tensor, num_nodes: int) -> _Ends:
+    first, second = pairs(num_nodes, positions.device)
+    every = torch.arange(num_nodes, device=positions.device)
+    ends = torch.stack([torch.cat([every, first]), torch.cat([every, second])], -1)[positions]
+    table = _pair_rows(num_nodes, positions.device).view(num_nodes, num_nodes)
+    return _Ends(ends, table[ends], table[ends[:, 0], ends[:, 1]])
+
+
+def _select(values: Tensor, index: Tensor) -> Tensor:
+    """Rows ``(B, ..., C)`` of each graph's values ``(B, R, C)``."""
+    flat = index.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+    return values.gather(1, flat).view(*index.shape, -1)
 
 
 class _Layer(nn.Module):
@@ -110,6 +163,41 @@ class _Layer(nn.Module):
         message = (weights.permute(0, 3, 2, 1) @ v).transpose(1, 2)
         message = message + torch.einsum("bihc,hdc->bihd", seen, values)
         return attention.flatten(1, 2), message.flatten(-2)
+
+    def at(self, h: Tensor, e: Tensor, absent: Tensor, ends: _Ends) -> tuple[Tensor, Tensor]:
+        """The first end and the own pair after this layer, ``(B, width)``, ``(B, pair_width)``."""
+        e = functional.pad(e, (0, 0, 0, 1))
+        normed = functional.pad(self.pair_norm(e[:, :-1]), (0, 0, 0, 1))
+        attention, message = self._attend_at(self.node_norm(h), normed, absent, ends)
+        h = _select(h, ends.nodes) + self.out(message)
+        h = h + self.update(self.update_norm(h))
+        own = _select(torch.cat([e, normed], -1), ends.pair[:, None])[:, 0]
+        before, seen = own.chunk(2, -1)
+        across = ends.nodes.flip(-1)[:, None, :, None].expand(-1, self.num_heads, -1, -1)
+        both = attention.gather(-1, across).flatten(2).sum(-1)
+        met = self.ends(self.end_norm(h)).sum(1)
+        hidden = self.pair_in(seen) + met + self.attention_in(both)
+        return h[:, 0], before + self.pair_out(functional.gelu(hidden))
+
+    def _attend_at(
+        self, h: Tensor, e: Tensor, absent: Tensor, ends: _Ends
+    ) -> tuple[Tensor, Tensor]:
+        """Attention of the two ends, ``(B, heads, 2, n)``, and what they receive."""
+        width, heads = h.shape[-1], self.num_heads
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = functional.linear(_select(h, ends.nodes), weight[:width], bias[:width])
+        kv = functional.linear(h, weight[width:], bias[width:])
+        q, k, v = (
+            part.reshape(*part.shape[:2], heads, -1).transpose(1, 2)
+            for part in (q, *kv.chunk(2, -1))
+        )
+        dense = _select(e, ends.rows)
+        attention = q / math.sqrt(q.shape[-1]) @ k.mT + self.bias(dense).permute(0, 3, 1, 2)
+        weights = (attention + absent.flatten(1)[:, None, None]).softmax(-1)
+        values = self.pair_value.weight.view(heads, -1, dense.shape[-1])
+        seen = weights.transpose(1, 2) @ dense
+        message = (weights @ v).transpose(1, 2) + torch.einsum("bihc,hdc->bihd", seen, values)
+        return attention, message.flatten(-2)
 
     def _pair_update(self, h: Tensor, e: Tensor, attention: Tensor) -> Tensor:
         n = h.shape[-2]
@@ -195,6 +283,31 @@ class GraphTransformer(nn.Module):
         for layer in self.layers:
             h, e = layer(h, e, absent)
         return h, e
+
+    def at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Logits of one site of each graph, ``(B, K)``.
+
+        Arguments:
+            sites: Partial graphs, ``(B, D)``.
+            positions: Sites, ``(B,)``.
+        """
+        h, e = self.states_at(sites, positions)
+        num_nodes = node_count(sites.shape[-1])
+        return pick(self.node_logits(h), self.edge_logits(e), positions, num_nodes)
+
+    def states_at(self, sites: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Last states of one site of each graph, as a node and as a pair.
+
+        Returns:
+            ``(B, width)``, of one end where the site is a pair, and ``(B, pair_width)``,
+            meaningless where it is a node.
+        """
+        h, e, absent = self._embed(sites)
+        *layers, last = self.layers
+        for layer in layers:
+            h, e = layer(h, e, absent)
+        assert isinstance(last, _Layer)
+        return last.at(h, e, absent, _ends(positions, h.shape[-2]))
 
     def _embed(self, sites: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n = node_count(sites.shape[-1])
