@@ -351,7 +351,7 @@ def negatives(study: Study, seed: int) -> None:
     quick = quickened(study.generator(seed))
     number = study.options.negatives
     sites, seconds, _ = pieces(
-        study, f"negatives-{seed}", number, 4 * ROWS, quick,
+        study, f"negatives-{seed}", number, 8 * ROWS, quick,
         lambda index: plain(quick.model, index, 100 + seed).sites,
     )  # fmt: skip
     rows = [{"sites": row} for row in sites.tolist()]
@@ -394,13 +394,13 @@ def sites_of(draw: Drawing) -> Callable[..., Tensor]:
 
 def methods(guide: Potential, particles: int, best: int) -> dict[str, tuple[int, Any]]:
     """Samples at once, in whole batches of the networks, and the way to draw them."""
-    alone, group = 4 * ROWS, 4 * ROWS // particles
+    alone, group = 8 * ROWS, 8 * ROWS // particles
     return {
         "unmasked": (alone, unmasked),
         "unguided": (alone, sites_of(plain)),
         "ardg": (alone, sites_of(drawing("ardg", guide, 1))),
         "fadg": (group, sites_of(drawing("fadg", guide, particles))),
-        "best": (4 * ROWS // best, sites_of(drawing("best", guide, best))),
+        "best": (8 * ROWS // best, sites_of(drawing("best", guide, best))),
         "bsdg": (group, sites_of(drawing("bsdg", guide, particles))),
     }
 

@@ -8,11 +8,11 @@ from ardm_guidance.constraints import Valence
 from ardm_guidance.discriminator import Discriminator, losses
 from ardm_guidance.files import read_molecules
 from ardm_guidance.graphs import MASK, PAD, masked_graphs, pairs, to_dense, to_sites
-from ardm_guidance.guidance import Guided
+from ardm_guidance.guidance import Guided, fully_adapted
 from ardm_guidance.molecules import MoleculeAlphabet
 from ardm_guidance.networks import GraphTransformer
 from ardm_guidance.orders import uniform
-from ardm_guidance.potentials import per_class
+from ardm_guidance.potentials import Potential, per_class
 from ardm_guidance.smc import run
 
 
@@ -81,6 +81,42 @@ def test_the_last_site_is_judged_on_complete_objects(molecules):
     assert not torch.equal(
         values[20:], per_class(discriminator, mixed[20:], at[20:], every(mixed[20:], 8))
     )
+
+
+class Silent(Potential):
+    """Must not be asked."""
+
+    def forward(self, sites):
+        raise AssertionError(sites)
+
+    def look_ahead(self, sites, positions, allowed):
+        raise AssertionError(sites)
+
+    def at(self, sites, positions):
+        raise AssertionError(sites)
+
+
+def test_where_one_class_is_left_neither_network_is_asked():
+    base = OrderAgnosticARDM(Silent(), [Valence(MoleculeAlphabet().capacities)])
+    fluorine = MoleculeAlphabet().capacities.index(1)
+    # The fluorine is bound to the second atom: no bond is left to the third one.
+    sites = torch.tensor([[fluorine, 0, MASK, 1, MASK, MASK]])
+    at, value = torch.tensor([[4]]), torch.tensor([0.7])
+    proposal = fully_adapted(base, Silent(), sites, at, value)
+    assert proposal.log_probs[0].exp().tolist() == [1.0] + [0.0] * 7
+    assert proposal.log_adjustment.item() == proposal.log_values[0, 0].item() == value.item()
+    assert Guided(base, Silent()).log_probs_at(sites, at)[0, 0, 0] == 0
+
+
+def test_the_last_site_is_judged_though_one_class_is_left(molecules):
+    discriminator = trained()
+    base = OrderAgnosticARDM(network().double(), [Valence(MoleculeAlphabet().capacities)])
+    fluorine = MoleculeAlphabet().capacities.index(1)
+    sites = torch.tensor([[fluorine, 0, 0, 1, MASK, 1]])
+    at, value = torch.tensor([[4]]), torch.tensor([0.7])
+    proposal = fully_adapted(base, discriminator, sites, at, value)
+    whole = sites.masked_fill(sites == MASK, 0)
+    torch.testing.assert_close(proposal.log_adjustment, discriminator(whole), check_dtype=False)
 
 
 def test_weights_of_a_run_are_of_the_target_whatever_the_path(molecules):

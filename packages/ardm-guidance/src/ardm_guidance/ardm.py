@@ -98,17 +98,38 @@ class OrderAgnosticARDM(nn.Module):
         Returns:
             ``(B, P, K)``; meaningless at sites that are shown or padding.
         """
-        logits = self._logits(sites, positions)
-        for constraint in self.constraints:
-            logits = logits.masked_fill(~constraint(sites, positions), -torch.inf)
-        return logits.log_softmax(-1)
-
-    def _logits(self, sites: Tensor, positions: Tensor) -> Tensor:
+        allowed = self._allowed(sites, positions)
         if isinstance(self.network, Pointed) and positions.shape[-1] == 1:
-            return self.network.at(sites, positions[:, 0])[:, None]
+            return self._log_probs_of_one(self.network, sites, positions[:, 0], allowed)[:, None]
         logits: Tensor = self.network(sites)
         index = positions[..., None].expand(*positions.shape, logits.shape[-1])
-        return logits.gather(-2, index)
+        logits = logits.gather(-2, index)
+        logits = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
+        return logits.log_softmax(-1)
+
+    def _allowed(self, sites: Tensor, positions: Tensor) -> Tensor | None:
+        """Classes within all constraints, ``(B, P, K)``."""
+        allowed = None
+        for constraint in self.constraints:
+            fits: Tensor = constraint(sites, positions)
+            allowed = fits if allowed is None else allowed & fits
+        return allowed
+
+    @staticmethod
+    def _log_probs_of_one(
+        network: Pointed, sites: Tensor, positions: Tensor, allowed: Tensor | None
+    ) -> Tensor:
+        """As :meth:`log_probs_at`, asking the network only where there is a choice."""
+        if allowed is None:
+            return network.at(sites, positions).log_softmax(-1)
+        allowed = allowed[:, 0]
+        hidden = sites.gather(-1, positions[:, None])[:, 0] == MASK
+        rows = (hidden & (allowed.sum(-1) > 1)).nonzero()[:, 0]
+        logits = torch.zeros(allowed.shape, device=sites.device)
+        if len(rows):
+            found = network.at(sites[rows], positions[rows])
+            logits = logits.to(found.dtype).index_put((rows,), found)
+        return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 
 def categorical(log_probs: Tensor, noise: Tensor) -> Tensor:

@@ -13,6 +13,10 @@ are consistent and :math:`W` is the optimal discriminator; with the inconsistent
 conditionals of any trained order-agnostic network it is biased even then, and
 :mod:`ardm_guidance.smc` corrects it.
 
+Where the constraints of the model leave one class, that class is taken and :math:`W` keeps its
+value without being asked: values on partial objects may be anything positive, and a class that
+every object of the model and of the data has there tells nothing.  The last site is always judged.
+
 References:
     Ekström Kelvinius & Lindsten, "Discriminator Guidance for Autoregressive Diffusion
     Models", AISTATS 2024.
@@ -25,6 +29,7 @@ import torch
 from torch import Tensor
 
 from ardm_guidance.ardm import Conditionals, sample
+from ardm_guidance.graphs import MASK
 from ardm_guidance.potentials import Potential
 
 __all__ = ["Best", "Guided", "Proposal", "Proposing", "best_of", "bootstrap", "fully_adapted"]
@@ -71,14 +76,28 @@ def fully_adapted(
 
     Arguments:
         base: The model.
-        potential: Asked for every class.
+        potential: Asked for every class where there is a choice.
         sites: Partial objects, ``(B, D)``.
         at: Site to generate, ``(B, 1)``.
-        log_value: Not needed.
+        log_value: The potential of ``sites``, ``(B,)``.
     """
     log_probs = base.log_probs_at(sites, at)[:, 0]
-    log_values = potential.look_ahead(sites, at[:, 0], log_probs > -torch.inf)
+    log_values = _look_ahead(potential, sites, at[:, 0], log_probs > -torch.inf, log_value)
     return Proposal(*_tilt(log_probs, log_values), log_values)
+
+
+def _look_ahead(
+    potential: Potential, sites: Tensor, at: Tensor, allowed: Tensor, log_value: Tensor
+) -> Tensor:
+    """The potential after each class, ``(B, K)``, asked only where it matters."""
+    hidden = sites == MASK
+    choice = (allowed.sum(-1) > 1) | (hidden.sum(-1) == 1)
+    rows = (choice & hidden.gather(-1, at[:, None])[:, 0]).nonzero()[:, 0]
+    values = log_value.double()[:, None].expand(allowed.shape).masked_fill(~allowed, -torch.inf)
+    if not len(rows):
+        return values
+    found = potential.look_ahead(sites[rows], at[rows], allowed[rows])
+    return values.index_put((rows,), found.double())
 
 
 def _tilt(log_probs: Tensor, log_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +135,10 @@ class Guided:
         return torch.stack(tilted, 1)
 
     def _tilted(self, sites: Tensor, positions: Tensor, log_probs: Tensor) -> Tensor:
-        values = self.potential.look_ahead(sites, positions, log_probs > -torch.inf)
+        # A value that is the same for all classes cancels, so that it need not be known.
+        before = torch.zeros(len(sites), device=sites.device)
+        allowed = log_probs > -torch.inf
+        values = _look_ahead(self.potential, sites, positions, allowed, before)
         return _tilt(log_probs, values)[0]
 
 
