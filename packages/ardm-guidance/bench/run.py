@@ -3,9 +3,8 @@
 Prints one JSON object a line. Networks have random weights, and the shares of the classes in QM9
 as biases, so that about as many classes are allowed as while real molecules are drawn.  Peers run
 in turn with ours: one discriminator call a class (as published: each class of the site, at every
-step; and only where and what the masks allow), a plain dense graph transformer of the same size, and
-torch-molecule's DiGress.
-``--quick`` takes fewer molecules and repeats.
+step; and only where and what the masks allow), a plain dense graph transformer of the same size,
+and torch-molecule's DiGress.  ``--quick`` takes fewer molecules and repeats.
 """
 
 import argparse
