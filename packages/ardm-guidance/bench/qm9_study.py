@@ -408,13 +408,18 @@ def methods(guide: Potential, particles: int, best: int) -> dict[str, tuple[int,
 def equal_number(study: Study, seed: int) -> int:
     """N of best-of-N: the least that takes as many network evaluations as FADG did.
 
-    A candidate takes one of the generator for each site and one of the discriminator.
+    A candidate takes those of an unguided sample, and one of the discriminator.
     """
-    rows = [r for r in study.records if r["seed"] == seed and r.get("method") == "fadg"]
-    calls = [row["network_evaluations_per_sample"] for row in rows if row["stage"] == "sample"]
-    if not calls:
-        raise SystemExit("best-of-N takes as many evaluations as fadg, which has to be drawn first")
-    return math.ceil(calls[0] / (SITES + 1))
+    calls = {
+        record["method"]: record["network_evaluations_per_sample"]
+        for record in study.records
+        if record["seed"] == seed and record["stage"] == "sample"
+    }
+    if not {"fadg", "unguided"} <= calls.keys():
+        raise SystemExit(
+            "best-of-N takes as many evaluations as fadg, so first draw fadg, unguided"
+        )
+    return math.ceil(calls["fadg"] / (calls["unguided"] + 1))
 
 
 @torch.no_grad()
