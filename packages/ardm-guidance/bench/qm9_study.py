@@ -416,9 +416,7 @@ def equal_number(study: Study, seed: int) -> int:
         if record["seed"] == seed and record["stage"] == "sample"
     }
     if not {"fadg", "unguided"} <= calls.keys():
-        raise SystemExit(
-            "best-of-N takes as many evaluations as fadg, so first draw fadg, unguided"
-        )
+        raise SystemExit("best-of-N takes as many evaluations as fadg: draw fadg, unguided first")
     return math.ceil(calls["fadg"] / (calls["unguided"] + 1))
 
 
