@@ -166,13 +166,14 @@ class _Layer(nn.Module):
 
     def at(self, h: Tensor, e: Tensor, absent: Tensor, ends: _Ends) -> tuple[Tensor, Tensor]:
         """The first end and the own pair after this layer, ``(B, width)``, ``(B, pair_width)``."""
-        e = functional.pad(e, (0, 0, 0, 1))
-        normed = functional.pad(self.pair_norm(e[:, :-1]), (0, 0, 0, 1))
+        normed = functional.pad(self.pair_norm(e), (0, 0, 0, 1))
         attention, message = self._attend_at(self.node_norm(h), normed, absent, ends)
         h = _select(h, ends.nodes) + self.out(message)
         h = h + self.update(self.update_norm(h))
-        own = _select(torch.cat([e, normed], -1), ends.pair[:, None])[:, 0]
-        before, seen = own.chunk(2, -1)
+        before, seen = (
+            _select(rows, ends.pair[:, None])[:, 0]
+            for rows in (functional.pad(e, (0, 0, 0, 1)), normed)
+        )
         across = ends.nodes.flip(-1)[:, None, :, None].expand(-1, self.num_heads, -1, -1)
         both = attention.gather(-1, across).flatten(2).sum(-1)
         met = self.ends(self.end_norm(h)).sum(1)
