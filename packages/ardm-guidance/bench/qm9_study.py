@@ -512,7 +512,7 @@ def main() -> None:
     """Run what is missing."""
     options = arguments()
     quiet_lightning()
-    warnings.filterwarnings("ignore", message=".*torch.jit.*|.*already saved during.*")
+    warnings.filterwarnings("ignore", message=".*torch.jit.*|.*already saved during.*|.*lru_cache.*")
     torch.set_num_threads(1)
     study = Study(options)
     work = (train, negatives, discriminator, draw_all, score_all)
