@@ -512,7 +512,8 @@ def main() -> None:
     """Run what is missing."""
     options = arguments()
     quiet_lightning()
-    warnings.filterwarnings("ignore", message=".*torch.jit.*|.*already saved during.*|.*lru_cache.*")
+    for message in (".*torch.jit.*", ".*already saved during.*", ".*lru_cache.*"):
+        warnings.filterwarnings("ignore", message=message)
     torch.set_num_threads(1)
     study = Study(options)
     work = (train, negatives, discriminator, draw_all, score_all)
