@@ -470,7 +470,7 @@ def score_all(study: Study, seed: int) -> None:
 def summary(study: Study) -> None:
     """Means and ranges over the seeds."""
     calls = {
-        record["method"]: record["network_evaluations_per_sample"]
+        record["method"]: float(f"{record['network_evaluations_per_sample']:.2g}")
         for record in study.records
         if record["stage"] == "sample"
     }
