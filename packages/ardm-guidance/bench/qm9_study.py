@@ -71,6 +71,7 @@ STAGES = ("train", "negatives", "discriminator", "sample", "score")
 SETTINGS = (
     "train_seconds", "guide_seconds", "negatives", "samples", "particles", "guide_start",
 )  # fmt: skip
+COLUMNS = ("valid", "valid_connected", "unique", "novel", "vun", "fcd", "snn")
 METHODS = ("unmasked", "unguided", "ardg", "fadg", "best", "bsdg")
 
 
@@ -467,23 +468,40 @@ def score_all(study: Study, seed: int) -> None:
         )  # fmt: skip
 
 
+def spread(values: list[float], key: str) -> str:
+    """Mean and range, distances as they are and shares in percent."""
+    scale, digits = (1, 3) if key in ("fcd", "snn") else (100, 1)
+    low, high = (f"{scale * end(values):.{digits}f}" for end in (min, max))
+    return f"{scale * stdlib_statistics.fmean(values):.{digits}f} ({low} to {high})"
+
+
+def floor(study: Study) -> None:
+    """The FCD of as many molecules of the training split: what a perfect model would have."""
+    chemnet = load_chemnet()
+    smiles, parts = study.molecules.smiles, study.parts
+    shuffled = torch.randperm(len(parts["train"]), generator=torch.Generator().manual_seed(0))
+    drawn = [smiles[row] for row in parts["train"][shuffled[: study.options.samples]].tolist()]
+    reference = statistics([smiles[row] for row in parts["test"].tolist()], chemnet)
+    found = distances(statistics(drawn, chemnet), "test split", reference)
+    study.add(seed=None, stage="floor", number=len(drawn), fcd=found.fcd, snn=found.snn)
+
+
 def summary(study: Study) -> None:
-    """Means and ranges over the seeds."""
+    """Means and ranges over the seeds, as a table in Markdown."""
     calls = {
         record["method"]: float(f"{record['network_evaluations_per_sample']:.2g}")
         for record in study.records
         if record["stage"] == "sample"
     }
     drawn: dict[str, list[tuple[float, float]]] = {}
+    print(" | ".join(["| method", "evaluations", *COLUMNS]) + " |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
     for name in calls:
         rows = [r for r in study.records if r["stage"] == "score" and r["method"] == name]
         rows = [row for row in rows if not row.get("unscored")]
         drawn[name] = [(calls[name], row["fcd"]) for row in rows]
-        for key in ("valid", "valid_connected", "unique", "novel", "vun", "fcd") if rows else ():
-            values = [row[key] for row in rows]
-            mean = stdlib_statistics.fmean(values)
-            print(f"{name:9} {key:16} {mean:.4f} ({min(values):.4f} to {max(values):.4f},"
-                  f" {len(values)} seeds)")  # fmt: skip
+        cells = [spread([row[key] for row in rows], key) for key in COLUMNS] if rows else []
+        print(" | ".join([f"| {name}", f"{calls[name]:.0f}", *cells]) + " |")
     if any(drawn.values()):
         path = study.path.with_suffix(".png")
         shown = {name: pairs for name, pairs in drawn.items() if pairs}
@@ -523,6 +541,8 @@ def main() -> None:
         for stage, run in list(zip(STAGES, work, strict=True))[: last + 1]:
             if stage in ("sample", "score") or not study.done(seed=seed, stage=stage):
                 run(study, seed)
+    if study.done(stage="score") and not study.done(stage="floor"):
+        floor(study)
     summary(study)
 
 
