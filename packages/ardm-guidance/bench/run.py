@@ -53,10 +53,9 @@ def line(
     smaller: bool = True,
 ) -> None:  # fmt: skip
     """One result."""
-    better = None if peer is None else bool(ours <= peer if smaller else ours >= peer)
     record = {
         "package": "ardm-guidance", "case": case, "quantity": quantity, "ours": ours,
-        "peer": peer, "peer_name": name, "better": better, "seeds": [0],
+        "peer": peer, "peer_name": name, "better": "lower" if smaller else "higher", "seeds": [0],
         "setting": f"{SETTING}; {setting}",
     }  # fmt: skip
     print(json.dumps(record), flush=True)
