@@ -176,7 +176,10 @@ class Study:
     def merge(self, paths: list[str]) -> None:
         """Add the records of other files, made with the same settings, that are not here yet."""
         for path in paths:
-            content = json.loads(Path(path).read_text())
+            try:
+                content = json.loads(Path(path).read_text())
+            except (OSError, ValueError) as error:
+                raise SystemExit(f"{path}: expected the records of a run, got {error}") from None
             if content["settings"] != self.settings:
                 raise SystemExit(f"{path}: made with other settings than asked for")
             for record in content["records"]:
