@@ -37,29 +37,29 @@ import lightning.pytorch as lightning  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from ardm_guidance.ardm import OrderAgnosticARDM, sample  # noqa: E402
-from ardm_guidance.checkpoints import read_checkpoint  # noqa: E402
-from ardm_guidance.chemnet import load_chemnet  # noqa: E402
-from ardm_guidance.commands import quiet_lightning  # noqa: E402
-from ardm_guidance.data import MoleculeData  # noqa: E402
-from ardm_guidance.discriminator import Discriminator  # noqa: E402
-from ardm_guidance.discriminator_training import (  # noqa: E402
+from ardm_guidance.data.files import Molecules, read_molecules  # noqa: E402
+from ardm_guidance.data.modules import MoleculeData  # noqa: E402
+from ardm_guidance.data.splits import Split  # noqa: E402
+from ardm_guidance.guidance.discriminator import Discriminator  # noqa: E402
+from ardm_guidance.guidance.potentials import LateStart, Potential  # noqa: E402
+from ardm_guidance.models.ardm import OrderAgnosticARDM, sample  # noqa: E402
+from ardm_guidance.models.networks import GraphTransformer  # noqa: E402
+from ardm_guidance.scores.chemnet import load_chemnet  # noqa: E402
+from ardm_guidance.scores.evaluation import check, score  # noqa: E402
+from ardm_guidance.scores.moses import distances, statistics  # noqa: E402
+from ardm_guidance.scores.plots import evaluations_plot  # noqa: E402
+from ardm_guidance.shell.checkpoints import read_checkpoint  # noqa: E402
+from ardm_guidance.shell.commands import quiet_lightning  # noqa: E402
+from ardm_guidance.sites.molecules import MoleculeAlphabet  # noqa: E402
+from ardm_guidance.training.discriminator import (  # noqa: E402
     DiscriminatorData,
     JudgedDataset,
     MoleculeDiscriminator,
     load_discriminator,
     read_generated,
 )
-from ardm_guidance.evaluation import check, score  # noqa: E402
-from ardm_guidance.files import Molecules, read_molecules  # noqa: E402
-from ardm_guidance.molecules import MoleculeAlphabet  # noqa: E402
-from ardm_guidance.moses import distances, statistics  # noqa: E402
-from ardm_guidance.networks import GraphTransformer  # noqa: E402
-from ardm_guidance.plots import evaluations_plot  # noqa: E402
-from ardm_guidance.potentials import LateStart, Potential  # noqa: E402
-from ardm_guidance.sampling import Drawing, drawing, plain, write_parquet  # noqa: E402
-from ardm_guidance.splits import Split  # noqa: E402
-from ardm_guidance.training import MoleculeARDM  # noqa: E402
+from ardm_guidance.training.molecule_ardm import MoleculeARDM  # noqa: E402
+from ardm_guidance.training.sampling import Drawing, drawing, plain, write_parquet  # noqa: E402
 
 HERE = Path(__file__).parent
 ALPHABET = MoleculeAlphabet()

@@ -25,23 +25,23 @@ import torch  # noqa: E402
 from plain_transformer import PlainTransformer  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from ardm_guidance.ardm import (  # noqa: E402
+from ardm_guidance.data.files import read_molecules  # noqa: E402
+from ardm_guidance.guidance.discriminator import Discriminator  # noqa: E402
+from ardm_guidance.guidance.potentials import Potential, per_class  # noqa: E402
+from ardm_guidance.guidance.proposals import Proposal, Proposing, fully_adapted  # noqa: E402
+from ardm_guidance.guidance.smc import run  # noqa: E402
+from ardm_guidance.models.ardm import (  # noqa: E402
     Conditionals,
     OrderAgnosticARDM,
     bound,
     sample,
     steps,
 )
-from ardm_guidance.constraints import Connectivity, Valence  # noqa: E402
-from ardm_guidance.discriminator import Discriminator  # noqa: E402
-from ardm_guidance.files import read_molecules  # noqa: E402
-from ardm_guidance.graphs import PAD, masked_graphs, to_dense  # noqa: E402
-from ardm_guidance.guidance import Proposal, Proposing, fully_adapted  # noqa: E402
-from ardm_guidance.molecules import MoleculeAlphabet  # noqa: E402
-from ardm_guidance.networks import GraphTransformer  # noqa: E402
-from ardm_guidance.orders import uniform  # noqa: E402
-from ardm_guidance.potentials import Potential, per_class  # noqa: E402
-from ardm_guidance.smc import run  # noqa: E402
+from ardm_guidance.models.networks import GraphTransformer  # noqa: E402
+from ardm_guidance.models.orders import uniform  # noqa: E402
+from ardm_guidance.sites.constraints import Connectivity, Valence  # noqa: E402
+from ardm_guidance.sites.graphs import PAD, masked_graphs, to_dense  # noqa: E402
+from ardm_guidance.sites.molecules import MoleculeAlphabet  # noqa: E402
 
 ALPHABET = MoleculeAlphabet()
 SIZE = {"width": 64, "pair_width": 32, "num_layers": 4, "num_heads": 4}

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from rdkit import Chem, RDConfig
 
-from ardm_guidance.accessibility import synthetic_accessibility
-from ardm_guidance.files import read_molecules
-from ardm_guidance.molecules import MoleculeAlphabet
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.scores.accessibility import synthetic_accessibility
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from ardm_guidance.ardm import OrderAgnosticARDM, bound, categorical, hide, log_prob, sample, steps
-from ardm_guidance.constraints import Constraint
-from ardm_guidance.graphs import MASK, PAD
-from ardm_guidance.orders import uniform
+from ardm_guidance.models.ardm import (
+    OrderAgnosticARDM,
+    bound,
+    categorical,
+    hide,
+    log_prob,
+    sample,
+    steps,
+)
+from ardm_guidance.models.orders import uniform
+from ardm_guidance.sites.constraints import Constraint
+from ardm_guidance.sites.graphs import MASK, PAD
 
 DIMENSION, CLASSES = 3, 2
 

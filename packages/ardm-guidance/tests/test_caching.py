@@ -3,11 +3,11 @@ import os
 import pytest
 import torch
 
-from ardm_guidance import caching
-from ardm_guidance.caching import cached_molecules
-from ardm_guidance.configuration import InputError
-from ardm_guidance.files import read_molecules
-from ardm_guidance.molecules import MoleculeAlphabet
+from ardm_guidance.data import caching
+from ardm_guidance.data.caching import cached_molecules
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 ALPHABET = MoleculeAlphabet()
 

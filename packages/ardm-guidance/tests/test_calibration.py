@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ardm_guidance.calibration import cross_entropy, inverse_temperature, reliability
+from ardm_guidance.guidance.calibration import cross_entropy, inverse_temperature, reliability
 
 
 def drawn(beta, number=200_000):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ardm_guidance.checkpoints import (
+from ardm_guidance.shell.checkpoints import (
     CheckpointError,
     export_safetensors,
     keep_plain,

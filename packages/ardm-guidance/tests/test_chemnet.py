@@ -2,14 +2,14 @@ import pytest
 import torch
 from rdkit import Chem
 
-from ardm_guidance.chemnet import (
+from ardm_guidance.scores.chemnet import (
     frechet_distance,
     load_chemnet,
     merge_moments,
     moments,
     symbols,
 )
-from ardm_guidance.configuration import InputError
+from ardm_guidance.shell.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ NETWORK = {
     "num_heads": 2,
 }
 MODEL = {
-    "class_path": "ardm_guidance.training.MoleculeARDM",
+    "class_path": "ardm_guidance.MoleculeARDM",
     "init_args": {
-        "network": {"class_path": "ardm_guidance.networks.GraphTransformer", "init_args": NETWORK}
+        "network": {"class_path": "ardm_guidance.GraphTransformer", "init_args": NETWORK}
     },
 }
-DATA = {"class_path": "ardm_guidance.data.MoleculeData", "init_args": {"batch_size": 8}}
+DATA = {"class_path": "ardm_guidance.MoleculeData", "init_args": {"batch_size": 8}}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def answer(capsys, *arguments):
 
 def with_network(**init_args):
     arguments = {**NETWORK, **init_args}
-    network = {"class_path": "ardm_guidance.networks.GraphTransformer", "init_args": arguments}
+    network = {"class_path": "ardm_guidance.GraphTransformer", "init_args": arguments}
     return {**MODEL, "init_args": {"network": network}}
 
 
@@ -64,7 +64,7 @@ BAD = {
         "model.init_args.network.init_args.width: expected int, got many",
     ),
     "unknown class": (
-        {"model": {**MODEL, "class_path": "ardm_guidance.training.MoleculeARMD"}},
+        {"model": {**MODEL, "class_path": "ardm_guidance.MoleculeARMD"}},
         "has no attribute 'MoleculeARMD'; did you mean 'MoleculeARDM'?",
     ),
     "misspelt init_args": (

@@ -3,10 +3,10 @@ from itertools import product
 import pytest
 import torch
 
-from ardm_guidance.constraints import Connectivity, Valence, _bridges, closure, completable
-from ardm_guidance.files import read_molecules
-from ardm_guidance.graphs import MASK, PAD, masked_graphs, to_dense
-from ardm_guidance.molecules import MoleculeAlphabet
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.sites.constraints import Connectivity, Valence, _bridges, closure, completable
+from ardm_guidance.sites.graphs import MASK, PAD, masked_graphs, to_dense
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 CAPACITIES = (3, 1)
 NODES = 4

@@ -3,17 +3,17 @@ import math
 import pytest
 import torch
 
-from ardm_guidance.ardm import OrderAgnosticARDM, hide, log_prob
-from ardm_guidance.constraints import Valence
-from ardm_guidance.discriminator import Discriminator, losses
-from ardm_guidance.files import read_molecules
-from ardm_guidance.graphs import MASK, PAD, masked_graphs, pairs, to_dense, to_sites
-from ardm_guidance.guidance import Guided, fully_adapted
-from ardm_guidance.molecules import MoleculeAlphabet
-from ardm_guidance.networks import GraphTransformer
-from ardm_guidance.orders import uniform
-from ardm_guidance.potentials import Potential, per_class
-from ardm_guidance.smc import run
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.guidance.discriminator import Discriminator, losses
+from ardm_guidance.guidance.potentials import Potential, per_class
+from ardm_guidance.guidance.proposals import Guided, fully_adapted
+from ardm_guidance.guidance.smc import run
+from ardm_guidance.models.ardm import OrderAgnosticARDM, hide, log_prob
+from ardm_guidance.models.networks import GraphTransformer
+from ardm_guidance.models.orders import uniform
+from ardm_guidance.sites.constraints import Valence
+from ardm_guidance.sites.graphs import MASK, PAD, masked_graphs, pairs, to_dense, to_sites
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 
 @pytest.fixture(scope="module")

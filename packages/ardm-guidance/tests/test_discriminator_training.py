@@ -7,18 +7,19 @@ import torch
 import yaml
 
 from ardm_guidance.__main__ import main
-from ardm_guidance.checkpoints import CheckpointError
-from ardm_guidance.configuration import InputError, shipped_configs
-from ardm_guidance.discriminator_training import (
+from ardm_guidance.models.networks import GraphTransformer
+from ardm_guidance.shell.checkpoints import CheckpointError
+from ardm_guidance.shell.configuration import shipped_configs
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.training.discriminator import (
     DiscriminatorData,
     JudgedDataset,
     MoleculeDiscriminator,
     load_discriminator,
     read_generated,
 )
-from ardm_guidance.networks import GraphTransformer
-from ardm_guidance.sampling import SamplingTrainer, drawing
-from ardm_guidance.training import MoleculeARDM
+from ardm_guidance.training.molecule_ardm import MoleculeARDM
+from ardm_guidance.training.sampling import SamplingTrainer, drawing
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ardm_guidance.evaluation import check, score
+from ardm_guidance.scores.evaluation import check, score
 
 SAMPLES = ["CCO", "OCC", "CCO.O", "C1CC1", "C(C)(C)(C)(C)C", "CCN"]
 

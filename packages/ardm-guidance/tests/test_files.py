@@ -5,9 +5,9 @@ import pyarrow.parquet
 import pytest
 from rdkit import Chem
 
-from ardm_guidance.configuration import InputError
-from ardm_guidance.files import read_molecules, read_rows, source_files
-from ardm_guidance.molecules import MoleculeAlphabet
+from ardm_guidance.data.files import read_molecules, read_rows, source_files
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 SMILES = ["CCO", "C1CC1", "N#CC"]
 
@@ -113,6 +113,6 @@ def test_the_splits_of_moses_are_found_where_they_are_installed(tmp_path, monkey
     [("qm9", "qm9pack==1.0.3"), ("moses", "molsets==0.3.1"), ("moses-test", "molsets==0.3.1")],
 )
 def test_a_data_set_says_how_to_install_it(monkeypatch, source, requirement):
-    monkeypatch.setattr("ardm_guidance.files.find_spec", lambda name: None)
+    monkeypatch.setattr("ardm_guidance.data.files.find_spec", lambda name: None)
     with pytest.raises(InputError, match=f"pip install --no-deps {requirement}"):
         source_files(source)

@@ -3,9 +3,9 @@ import torch
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from ardm_guidance.files import read_molecules
-from ardm_guidance.fingerprints import internal_diversity, morgan, nearest_similarity
-from ardm_guidance.molecules import MoleculeAlphabet
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.scores.fingerprints import internal_diversity, morgan, nearest_similarity
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 
 @pytest.fixture(scope="module")

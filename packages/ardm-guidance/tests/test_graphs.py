@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.graphs import (
+from ardm_guidance.sites.graphs import (
     MASK,
     PAD,
     masked_graphs,

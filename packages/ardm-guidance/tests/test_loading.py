@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.loading import EvaluationLoader, TrainingLoader
+from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 
 
 class Numbers:
@@ -18,7 +18,7 @@ class Numbers:
 @pytest.fixture
 def ranks(monkeypatch):
     def pretend(rank, size):
-        monkeypatch.setattr("ardm_guidance.loading._rank_and_size", lambda: (rank, size))
+        monkeypatch.setattr("ardm_guidance.shell.loading._rank_and_size", lambda: (rank, size))
 
     return pretend
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from rdkit import Chem
 
-from ardm_guidance.configuration import InputError
-from ardm_guidance.files import read_rows, source_files
-from ardm_guidance.graphs import sizes
-from ardm_guidance.molecules import (
+from ardm_guidance.data.files import read_rows, source_files
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.sites.graphs import sizes
+from ardm_guidance.sites.molecules import (
     QM9_ATOM_TYPES,
     AtomType,
     MoleculeAlphabet,

@@ -16,11 +16,9 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from rdkit import Chem
 
-from ardm_guidance.chemnet import load_chemnet
-from ardm_guidance.configuration import InputError
-from ardm_guidance.files import installed_folder, read_molecules, source_files
-from ardm_guidance.molecules import MoleculeAlphabet
-from ardm_guidance.moses import (
+from ardm_guidance.data.files import installed_folder, read_molecules, source_files
+from ardm_guidance.scores.chemnet import load_chemnet
+from ardm_guidance.scores.moses import (
     _Restricted,
     cosine_similarity,
     fragments,
@@ -33,6 +31,8 @@ from ardm_guidance.moses import (
     statistics,
     wasserstein_distance,
 )
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 TWO_RINGS = "c1ccc2ccccc2c1"
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from ardm_guidance.files import read_molecules
-from ardm_guidance.graphs import MASK, PAD, Graphs, pairs, to_dense, to_sites
-from ardm_guidance.molecules import MoleculeAlphabet
-from ardm_guidance.networks import GraphTransformer, pair_features
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.models.networks import GraphTransformer, pair_features
+from ardm_guidance.sites.graphs import MASK, PAD, Graphs, pairs, to_dense, to_sites
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 
 @pytest.fixture(autouse=True)

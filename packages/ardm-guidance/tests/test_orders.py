@@ -2,8 +2,8 @@ from itertools import permutations
 
 import torch
 
-from ardm_guidance.graphs import PAD, masked_graphs
-from ardm_guidance.orders import by_keys, left_to_right, nodes_first, ranks, uniform
+from ardm_guidance.models.orders import by_keys, left_to_right, nodes_first, ranks, uniform
+from ardm_guidance.sites.graphs import PAD, masked_graphs
 
 
 def generator(seed=0):

@@ -3,10 +3,10 @@ import torch
 from PIL import Image
 from rdkit import Chem
 
-from ardm_guidance.ardm import hide
-from ardm_guidance.evaluation import check
-from ardm_guidance.molecules import MoleculeAlphabet, read_smiles
-from ardm_guidance.plots import (
+from ardm_guidance.guidance.smc import Run
+from ardm_guidance.models.ardm import hide
+from ardm_guidance.scores.evaluation import check
+from ardm_guidance.scores.plots import (
     _alive,
     ancestry_plot,
     evaluations_plot,
@@ -14,7 +14,7 @@ from ardm_guidance.plots import (
     molecule_grid,
     property_histograms,
 )
-from ardm_guidance.smc import Run
+from ardm_guidance.sites.molecules import MoleculeAlphabet, read_smiles
 
 
 def red_pixels(path):

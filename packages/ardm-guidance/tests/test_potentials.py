@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from ardm_guidance.ardm import OrderAgnosticARDM
-from ardm_guidance.constraints import Valence
-from ardm_guidance.graphs import MASK, masked_graphs, to_dense
-from ardm_guidance.orders import uniform
-from ardm_guidance.potentials import Hard, LateStart, Product, Reward, Tempered, per_class
-from ardm_guidance.smc import run
+from ardm_guidance.guidance.potentials import Hard, LateStart, Product, Reward, Tempered, per_class
+from ardm_guidance.guidance.smc import run
+from ardm_guidance.models.ardm import OrderAgnosticARDM
+from ardm_guidance.models.orders import uniform
+from ardm_guidance.sites.constraints import Valence
+from ardm_guidance.sites.graphs import MASK, masked_graphs, to_dense
 
 
 def number_of_ones(sites):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from ardm_guidance.files import read_molecules
-from ardm_guidance.graphs import MASK, PAD, sizes
-from ardm_guidance.molecules import MoleculeAlphabet
-from ardm_guidance.pyg import from_pyg, to_pyg
+from ardm_guidance.data.files import read_molecules
+from ardm_guidance.data.pyg import from_pyg, to_pyg
+from ardm_guidance.sites.graphs import MASK, PAD, sizes
+from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 pytest.importorskip("torch_geometric")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.randomness import _mix, keyed_generator, keyed_normal, keyed_uniform
+from ardm_guidance.shell.randomness import _mix, keyed_generator, keyed_normal, keyed_uniform
 
 # First outputs of SplitMix64 for state 1234567, from the published reference program.
 REFERENCE = [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -4,8 +4,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ardm_guidance.configuration import InputError
-from ardm_guidance.reports import evaluate
+from ardm_guidance.scores.reports import evaluate
+from ardm_guidance.shell.errors import InputError
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_missing_likelihood_is_one_line(tmp_path, reference):
 
 
 def test_a_report_says_what_could_not_be_scored(tmp_path, reference, monkeypatch):
-    monkeypatch.setattr("ardm_guidance.files.find_spec", lambda name: None)
+    monkeypatch.setattr("ardm_guidance.data.files.find_spec", lambda name: None)
     out = tmp_path / "out"
     evaluate(str(reference), str(reference), test=0.5, val=0, output=str(out))
     moses = json.loads((out / "report.json").read_text())["moses"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.resampling import (
+from ardm_guidance.guidance.resampling import (
     effective_sample_size,
     killing,
     multinomial,

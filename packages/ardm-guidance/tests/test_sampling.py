@@ -5,12 +5,12 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from ardm_guidance.checkpoints import CheckpointError
-from ardm_guidance.data import MoleculeData
-from ardm_guidance.gathering import gather_rows
-from ardm_guidance.networks import GraphTransformer
-from ardm_guidance.sampling import SamplingTrainer, WriteResults
-from ardm_guidance.training import MoleculeARDM
+from ardm_guidance.data.gathering import gather_rows
+from ardm_guidance.data.modules import MoleculeData
+from ardm_guidance.models.networks import GraphTransformer
+from ardm_guidance.shell.checkpoints import CheckpointError
+from ardm_guidance.training.molecule_ardm import MoleculeARDM
+from ardm_guidance.training.sampling import SamplingTrainer, WriteResults
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 

@@ -3,10 +3,10 @@ from itertools import combinations
 import pytest
 import torch
 
-from ardm_guidance.ardm import sample
-from ardm_guidance.graphs import MASK
-from ardm_guidance.schedules import Schedule, best_schedule, sample_parallel, schedule_cost
-from ardm_guidance.toys import consistent, objects, total_variation
+from ardm_guidance.guidance.toys import consistent, objects, total_variation
+from ardm_guidance.models.ardm import sample
+from ardm_guidance.models.parallel import Schedule, best_schedule, sample_parallel, schedule_cost
+from ardm_guidance.sites.graphs import MASK
 
 
 def brute_force(step_costs, num_calls):

@@ -3,13 +3,11 @@
 import pytest
 import torch
 
-from ardm_guidance.ardm import log_prob, sample
-from ardm_guidance.graphs import MASK, PAD
-from ardm_guidance.guidance import Guided, best_of, bootstrap, fully_adapted
-from ardm_guidance.potentials import LateStart, Potential, Reward, Tempered
-from ardm_guidance.resampling import killing, multinomial, residual, stratified, systematic
-from ardm_guidance.smc import run, select, select_groups
-from ardm_guidance.toys import (
+from ardm_guidance.guidance.potentials import LateStart, Potential, Reward, Tempered
+from ardm_guidance.guidance.proposals import Guided, best_of, bootstrap, fully_adapted
+from ardm_guidance.guidance.resampling import killing, multinomial, residual, stratified, systematic
+from ardm_guidance.guidance.smc import run, select, select_groups
+from ardm_guidance.guidance.toys import (
     MarginalRatio,
     consistent,
     inconsistent,
@@ -18,6 +16,8 @@ from ardm_guidance.toys import (
     orders,
     total_variation,
 )
+from ardm_guidance.models.ardm import log_prob, sample
+from ardm_guidance.sites.graphs import MASK, PAD
 
 D, K = 4, 3
 OBJECTS, ORDERS = objects(D, K), orders(D)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.splits import Split
+from ardm_guidance.data.splits import Split
 
 
 def test_parts_are_disjoint_and_cover_everything():

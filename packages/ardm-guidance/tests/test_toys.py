@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ardm_guidance.toys import (
+from ardm_guidance.guidance.toys import (
     MarginalRatio,
     consistent,
     inconsistent,

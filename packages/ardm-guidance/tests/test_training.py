@@ -3,14 +3,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ardm_guidance.ardm import OrderAgnosticARDM, hide, steps
-from ardm_guidance.data import MoleculeData
-from ardm_guidance.graphs import MASK, PAD
-from ardm_guidance.guards import NonFiniteError, NonFiniteGuard
-from ardm_guidance.networks import GraphTransformer
-from ardm_guidance.orders import by_keys
-from ardm_guidance.randomness import keyed_uniform
-from ardm_guidance.training import MoleculeARDM
+from ardm_guidance.data.modules import MoleculeData
+from ardm_guidance.models.ardm import OrderAgnosticARDM, hide, steps
+from ardm_guidance.models.networks import GraphTransformer
+from ardm_guidance.models.orders import by_keys
+from ardm_guidance.shell.guards import NonFiniteError, NonFiniteGuard
+from ardm_guidance.shell.randomness import keyed_uniform
+from ardm_guidance.sites.graphs import MASK, PAD
+from ardm_guidance.training.molecule_ardm import MoleculeARDM
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 
@@ -31,7 +31,7 @@ class Record(lightning.Callback):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    from ardm_guidance.files import read_rows, source_files
+    from ardm_guidance.data.files import read_rows, source_files
 
     path = tmp_path_factory.mktemp("molecules") / "some.smi"
     rows = list(read_rows(source_files("qm9-sample")[0]))[:53]

@@ -1,0 +1,1 @@
+"""Files of molecules, splits, caches and batches."""

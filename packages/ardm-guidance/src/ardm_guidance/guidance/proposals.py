@@ -1,0 +1,172 @@
+r"""Guided conditionals and proposals.
+
+A potential :math:`W` tilts each conditional of a base model,
+
+.. math::
+    r(x_k = c \mid x_S) = \frac{p_\theta(x_k = c \mid x_S)\, W(x_S \cup \{x_k = c\})}
+                              {W(x_S)\, C(x_S)}, \qquad
+    C(x_S) = \sum_c p_\theta(x_k = c \mid x_S)\,
+             \frac{W(x_S \cup \{x_k = c\})}{W(x_S)}.
+
+Sampling from :math:`r` alone is ARDG.  It is exact where the conditionals of the base
+are consistent and :math:`W` is the optimal discriminator; with the inconsistent
+conditionals of any trained order-agnostic network it is biased even then, and
+:mod:`ardm_guidance.guidance.smc` corrects it.
+
+Where the constraints of the model leave one class, that class is taken and :math:`W` keeps its
+value without being asked: values on partial objects may be anything positive, and a class that
+every object of the model and of the data has there tells nothing.  The last site is always judged.
+
+References:
+    Ekström Kelvinius & Lindsten, "Discriminator Guidance for Autoregressive Diffusion
+    Models", AISTATS 2024.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ardm_guidance.guidance.potentials import Potential
+from ardm_guidance.models.ardm import Conditionals, sample
+from ardm_guidance.sites.graphs import MASK
+
+__all__ = ["Best", "Guided", "Proposal", "Proposing", "best_of", "bootstrap", "fully_adapted"]
+
+
+class Proposal(NamedTuple):
+    r"""How one site of each object is proposed.
+
+    Attributes:
+        log_probs: Normalised over classes, ``(B, K)``.
+        log_adjustment: Weight known before the draw, :math:`\log(C\, W(x_S))` or
+            :math:`\log W(x_S)`, ``(B,)``.
+        log_values: :math:`\log W` after each class, ``(B, K)``, or none where only the class
+            that is drawn is to be evaluated.
+    """
+
+    log_probs: Tensor
+    log_adjustment: Tensor
+    log_values: Tensor | None
+
+
+Proposing = Callable[[Conditionals, Potential, Tensor, Tensor, Tensor], Proposal]
+
+
+def bootstrap(
+    base: Conditionals, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
+) -> Proposal:
+    """Propose from the base model.
+
+    Arguments:
+        base: The model.
+        potential: Not asked before the draw.
+        sites: Partial objects, ``(B, D)``.
+        at: Site to generate, ``(B, 1)``.
+        log_value: The potential of ``sites``, ``(B,)``.
+    """
+    return Proposal(base.log_probs_at(sites, at)[:, 0], log_value, None)
+
+
+def fully_adapted(
+    base: Conditionals, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
+) -> Proposal:
+    """Propose from the tilted conditional, whose weight does not depend on the draw.
+
+    Arguments:
+        base: The model.
+        potential: Asked for every class where there is a choice.
+        sites: Partial objects, ``(B, D)``.
+        at: Site to generate, ``(B, 1)``.
+        log_value: The potential of ``sites``, ``(B,)``.
+    """
+    log_probs = base.log_probs_at(sites, at)[:, 0]
+    log_values = _look_ahead(potential, sites, at[:, 0], log_probs > -torch.inf, log_value)
+    return Proposal(*_tilt(log_probs, log_values), log_values)
+
+
+def _look_ahead(
+    potential: Potential, sites: Tensor, at: Tensor, allowed: Tensor, log_value: Tensor
+) -> Tensor:
+    """The potential after each class, ``(B, K)``, asked only where it matters."""
+    hidden = sites == MASK
+    choice = (allowed.sum(-1) > 1) | (hidden.sum(-1) == 1)
+    rows = (choice & hidden.gather(-1, at[:, None])[:, 0]).nonzero()[:, 0]
+    values = log_value.double()[:, None].expand(allowed.shape).masked_fill(~allowed, -torch.inf)
+    if not len(rows):
+        return values
+    found = potential.look_ahead(sites[rows], at[rows], allowed[rows])
+    return values.index_put((rows,), found.double())
+
+
+def _tilt(log_probs: Tensor, log_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Tilted conditionals and the logarithm of their sum; the base where all are impossible."""
+    # A class that the base excludes stays excluded, whatever its potential.
+    joint = torch.where(log_probs == -torch.inf, -torch.inf, log_probs + log_values)
+    total = joint.logsumexp(-1)
+    dead = (total == -torch.inf)[:, None]
+    return torch.where(dead, log_probs, joint).log_softmax(-1), total
+
+
+class Guided:
+    """The tilted conditionals as a model of their own: ARDG.
+
+    Arguments:
+        base: The model.
+        potential: What tilts it.
+    """
+
+    def __init__(self, base: Conditionals, potential: Potential) -> None:
+        self.base, self.potential = base, potential
+
+    def log_probs_at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """Log-probabilities of the classes at some sites, ``(B, P, K)``.
+
+        Arguments:
+            sites: Partial objects, ``(B, D)``.
+            positions: Sites asked for, ``(B, P)``.
+        """
+        log_probs = self.base.log_probs_at(sites, positions)
+        tilted = [
+            self._tilted(sites, *columns)
+            for columns in zip(positions.unbind(1), log_probs.unbind(1), strict=True)
+        ]
+        return torch.stack(tilted, 1)
+
+    def _tilted(self, sites: Tensor, positions: Tensor, log_probs: Tensor) -> Tensor:
+        # A value that is the same for all classes cancels, so that it need not be known.
+        before = torch.zeros(len(sites), device=sites.device)
+        allowed = log_probs > -torch.inf
+        values = _look_ahead(self.potential, sites, positions, allowed, before)
+        return _tilt(log_probs, values)[0]
+
+
+class Best(NamedTuple):
+    """The best of each group.
+
+    Attributes:
+        sites: ``(G, D)``.
+        log_value: Their potential, ``(G,)``.
+    """
+
+    sites: Tensor
+    log_value: Tensor
+
+
+def best_of(
+    base: Conditionals, potential: Potential, sites: Tensor, order: Tensor, noise: Tensor
+) -> Best:
+    """Draw groups from the base model and keep the object of largest potential in each.
+
+    Arguments:
+        base: The model.
+        potential: Asked on complete objects only.
+        sites: Partial objects, ``(G, N, D)``.
+        order: Their generation orders, ``(G, N, D)``.
+        noise: Uniform on [0, 1), float64, ``(G, N, D)``.
+    """
+    drawn, _ = sample(base, *(value.flatten(0, 1) for value in (sites, order, noise)))
+    log_value, index = potential(drawn).view(sites.shape[:2]).max(-1)
+    chosen = drawn.view(sites.shape)[torch.arange(len(sites), device=sites.device), index]
+    return Best(chosen, log_value)

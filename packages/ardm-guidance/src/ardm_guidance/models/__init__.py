@@ -1,0 +1,1 @@
+"""Autoregressive diffusion models: orders, networks, the bound and sampling."""

@@ -1,0 +1,78 @@
+r"""Scores of generated molecules.
+
+Of :math:`n` samples, *valid* is the share that RDKit can read and sanitise,
+*valid and connected* the share of these in one piece (RDKit finds ``CCO.O`` valid),
+*unique* the share of distinct canonical SMILES among the valid and connected, *novel* the
+share of the distinct ones that are not in the training set, and *V.U.N.* the
+share of the :math:`n` that is all of it, duplicates counted once.
+
+References:
+    V.U.N. as in Martinkus et al., "SPECTRE: Spectral Conditioning Helps to Overcome the
+    Expressivity Limits of One-shot Graph Generators", ICML 2022.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
+
+__all__ = ["Checked", "Scores", "check", "score"]
+
+
+class Checked(NamedTuple):
+    """What is wrong with a generated molecule.
+
+    Attributes:
+        smiles: Canonical without stereo marks, or as given where invalid.
+        valid: RDKit reads it.
+        num_fragments: Pieces, 0 where invalid.
+    """
+
+    smiles: str
+    valid: bool
+    num_fragments: int
+
+
+class Scores(NamedTuple):
+    """Shares, see the module; ``num_samples`` is :math:`n`."""
+
+    num_samples: int
+    valid: float
+    valid_connected: float
+    unique: float
+    novel: float
+    vun: float
+
+
+def check(smiles: str) -> Checked:
+    """Read one generated SMILES."""
+    try:
+        canonical = canonical_smiles(read_smiles(smiles))
+    except ValueError:
+        return Checked(smiles, False, 0)
+    return Checked(canonical, True, canonical.count(".") + 1)
+
+
+def score(checked: Sequence[Checked], training: Collection[str]) -> Scores:
+    """Score generated molecules.
+
+    Arguments:
+        checked: The samples, all of them, invalid ones too.
+        training: Canonical SMILES of the training set.
+
+    Raises:
+        ValueError: There are no samples, or none is valid and connected.
+    """
+    whole = [item.smiles for item in checked if item.num_fragments == 1]
+    if not whole:
+        raise ValueError(f"no valid and connected molecule among {len(checked)} samples")
+    distinct = set(whole)
+    new = distinct.difference(training)
+    return Scores(
+        num_samples=len(checked),
+        valid=sum(item.valid for item in checked) / len(checked),
+        valid_connected=len(whole) / len(checked),
+        unique=len(distinct) / len(whole),
+        novel=len(new) / len(distinct),
+        vun=len(new) / len(checked),
+    )

@@ -1,0 +1,1 @@
+"""Lightning classes, one file each."""
