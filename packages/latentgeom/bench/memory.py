@@ -10,8 +10,8 @@ import time
 import torch
 from problems import network
 
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
+from latentgeom.immersions.immersion import Chart
+from latentgeom.solvers.boundary import geodesics
 
 __all__ = ["main"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentgeom.curves import smooth_length
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
+from latentgeom.immersions.immersion import Chart
+from latentgeom.relaxation.curves import smooth_length
+from latentgeom.solvers.boundary import geodesics
 
 __all__ = ["Decoder", "Problem", "curve_length", "ellipsoid", "mlp", "network", "sphere"]
 

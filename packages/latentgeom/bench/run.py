@@ -28,8 +28,9 @@ import torch  # noqa: E402
 from problems import Problem, ellipsoid, mlp, network, sphere  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from latentgeom.geodesics import GeodesicBatch, geodesics  # noqa: E402
-from latentgeom.immersion import Chart  # noqa: E402
+from latentgeom.immersions.immersion import Chart  # noqa: E402
+from latentgeom.metrics.geodesic_batch import GeodesicBatch  # noqa: E402
+from latentgeom.solvers.boundary import geodesics  # noqa: E402
 
 __all__ = ["main"]
 

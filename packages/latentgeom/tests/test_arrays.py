@@ -4,9 +4,9 @@ import zarr
 
 from latentgeom import array_verbs
 from latentgeom.__main__ import main
-from latentgeom.arrays import read_points
-from latentgeom.configuration import InputError
-from latentgeom.pullback import torus
+from latentgeom.data.arrays import read_points
+from latentgeom.pullback.pullback import torus
+from latentgeom.shell.errors import InputError
 
 POINTS = np.arange(10.0).reshape(5, 2) / 7
 
@@ -51,7 +51,7 @@ def test_unusable_files_get_one_line(tmp_path):
 def test_points_outside_of_the_ball_get_one_line(tmp_path, capsys):
     path = tmp_path / "points.npz"
     np.savez(path, np.array([[0.1, 0.2], [0.9, 0.8]]))
-    ball = ["--metric", "latentgeom.explicit.poincare_ball", "--metric.dim", "2"]
+    ball = ["--metric", "latentgeom.poincare_ball", "--metric.dim", "2"]
     assert main(["distances", "--points", str(path), *ball, "--output", str(tmp_path)]) == 2
     line = capsys.readouterr().err.strip()
     assert "must lie inside the chart, got 1 outside" in line
@@ -61,7 +61,7 @@ def test_points_outside_of_the_ball_get_one_line(tmp_path, capsys):
 def test_verbs_take_points_without_a_model(tmp_path, capsys):
     path = tmp_path / "points.npz"
     np.savez(path, np.random.default_rng(0).normal(size=(12, 2)))
-    metric = ["--metric", "latentgeom.explicit.ConstantCurvature", "--metric.dim", "2"]
+    metric = ["--metric", "latentgeom.ConstantCurvature", "--metric.dim", "2"]
     common = ["--points", str(path), *metric, "--metric.curvature", "-1"]
     out = ["--output", str(tmp_path / "out")]
     for verb in ("geodesics", "distances", "plot"):
@@ -80,7 +80,7 @@ def test_solved_metrics_take_points_too(tmp_path):
     np.savetxt(path, 0.5 * np.random.default_rng(0).normal(size=(5, 2)), delimiter=",")
     metric = [
         "--metric",
-        "latentgeom.pullback.torus",
+        "latentgeom.torus",
         "--metric.major",
         "2",
         "--metric.minor",

@@ -1,6 +1,6 @@
 import torch
 
-from latentgeom.block_tridiagonal import factorize, substitute
+from latentgeom.relaxation.block_tridiagonal import factorize, substitute
 
 
 def chains(generator, batch=5, nodes=7, dim=3):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from latentgeom.checkpoints import CheckpointError, export_safetensors, read_checkpoint
+from latentgeom.shell.checkpoints import CheckpointError, export_safetensors, read_checkpoint
 
 
 class Malicious:

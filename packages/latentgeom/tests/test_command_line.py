@@ -9,7 +9,7 @@ import xarray
 import yaml
 
 from latentgeom.__main__ import VERBS, main
-from latentgeom.configuration import shipped_configs
+from latentgeom.shell.configuration import shipped_configs
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +18,9 @@ def _single_precision(_one_thread_in_double_precision, tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
 
 
-PERCEPTRON = "latentgeom.networks.Perceptron"
-METRIC = {"class_path": "latentgeom.explicit.Euclidean", "init_args": {"dim": 2}}
-DATA = {"class_path": "latentgeom.data.Digits"}
+PERCEPTRON = "latentgeom.Perceptron"
+METRIC = {"class_path": "latentgeom.Euclidean", "init_args": {"dim": 2}}
+DATA = {"class_path": "latentgeom.Digits"}
 
 
 def perceptron(widths):
@@ -33,9 +33,9 @@ def model(metric=METRIC, **init_args):
         "decoder": perceptron({"in_features": 2, "out_features": 64}),
         "metric": metric,
     }
-    autoencoder = {"class_path": "latentgeom.networks.Autoencoder", "init_args": networks}
+    autoencoder = {"class_path": "latentgeom.Autoencoder", "init_args": networks}
     return {
-        "class_path": "latentgeom.training.IsometricAutoencoder",
+        "class_path": "latentgeom.IsometricAutoencoder",
         "init_args": {"autoencoder": autoencoder, **init_args},
     }
 
@@ -67,7 +67,7 @@ BAD = {
         "autoencoder.init_args.metric.init_args.dim: expected int, got two",
     ),
     "unknown class": (
-        {"model": {**model(), "class_path": "latentgeom.training.IsometricAutoencoda"}},
+        {"model": {**model(), "class_path": "latentgeom.training.isometric.IsometricAutoencoda"}},
         "has no attribute 'IsometricAutoencoda'; did you mean 'IsometricAutoencoder'?",
     ),
     "refused weight": (

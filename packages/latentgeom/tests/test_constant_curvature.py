@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
+from latentgeom.metrics import constant_curvature as cc
 
 CURVATURES = [1.0, 0.3, 1e-9, 0.0, -1e-9, -0.5, -1.0]
 

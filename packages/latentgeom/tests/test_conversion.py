@@ -2,8 +2,8 @@ import geoopt
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
-from latentgeom.conversion import curvature_of, from_geoopt, to_geoopt
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.conversion import curvature_of, from_geoopt, to_geoopt
 
 MANIFOLDS = {
     "lorentz": lambda: geoopt.Lorentz(2.0),

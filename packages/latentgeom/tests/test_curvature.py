@@ -1,9 +1,14 @@
 import pytest
 import torch
 
-from latentgeom.curvature import derivative, gaussian_curvature, riemann, sectional_curvature
-from latentgeom.explicit import ConstantCurvature, Product
-from latentgeom.pullback import Pullback
+from latentgeom.immersions.curvature import (
+    derivative,
+    gaussian_curvature,
+    riemann,
+    sectional_curvature,
+)
+from latentgeom.metrics.explicit import ConstantCurvature, Product
+from latentgeom.pullback.pullback import Pullback
 
 
 @pytest.mark.parametrize("k", [1.0, 0.3, 0.0, -1.0])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from latentgeom import curves
+from latentgeom.relaxation import curves
 
 
 def circle(num_segments, start=0.3, angle=2.0):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from latentgeom.data_metrics import (
+from latentgeom.pullback.data_metrics import (
     LocalAverage,
     LocalVariance,
     RadialCost,

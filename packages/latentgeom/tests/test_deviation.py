@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from latentgeom.deviation import RadialDeviation, fit_deviation, radial_deviation
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
-from latentgeom.pullback import Stacked
-from latentgeom.starts import graph_curves
+from latentgeom.immersions.immersion import Chart
+from latentgeom.pairs.starts import graph_curves
+from latentgeom.pullback.deviation import RadialDeviation, fit_deviation, radial_deviation
+from latentgeom.pullback.pullback import Stacked
+from latentgeom.solvers.boundary import geodesics
 
 
 def test_deviation_grows_away_from_the_codes():

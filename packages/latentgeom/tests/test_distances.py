@@ -4,10 +4,10 @@ import torch
 import xarray
 
 from latentgeom.array_verbs import closed_form
-from latentgeom.distances import _pair_indices, chunked, distance_matrix, pairs_per_chunk
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
+from latentgeom.immersions.immersion import Chart
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.pairs.distances import _pair_indices, chunked, distance_matrix, pairs_per_chunk
+from latentgeom.solvers.boundary import geodesics
 
 METRIC = ConstantCurvature(2, -1.0)
 

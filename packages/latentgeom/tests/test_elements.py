@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from latentgeom.elements import chords, lobatto, resampled
+from latentgeom.relaxation.elements import chords, lobatto, resampled
 
 
 def helix(times, turn=3.0):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from latentgeom.curvature import derivative
-from latentgeom.ensembles import Ensemble, ensemble_geodesics, expected_energy
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
-from latentgeom.pullback import Pullback
+from latentgeom.immersions.curvature import derivative
+from latentgeom.immersions.immersion import Chart
+from latentgeom.pullback.ensembles import Ensemble, ensemble_geodesics, expected_energy
+from latentgeom.pullback.pullback import Pullback
+from latentgeom.solvers.boundary import geodesics
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
-from latentgeom.evaluation import distortion, induced_geodesics, random_pairs
-from latentgeom.explicit import ConstantCurvature, Euclidean
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature, Euclidean
+from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latentgeom.explicit import (
+from latentgeom.metrics.explicit import (
     ConstantCurvature,
     Euclidean,
     Product,
@@ -12,7 +12,7 @@ from latentgeom.explicit import (
     poincare_ellipsoid,
     sphere,
 )
-from latentgeom.spd import PositiveDefinite
+from latentgeom.metrics.spd import PositiveDefinite
 
 SHAPE = torch.tensor([[1.5, 0.3], [0.3, 0.8]], dtype=torch.float64)
 METRICS = {

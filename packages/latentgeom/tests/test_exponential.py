@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
-from latentgeom.curvature import levi_civita
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.exponential import jacobi, refine_velocity, shoot
+from latentgeom.immersions.curvature import levi_civita
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.solvers.exponential import jacobi, refine_velocity, shoot
 
 
 @pytest.fixture(params=[1.0, -1.0])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from latentgeom import constant_curvature as cc
-from latentgeom.geodesics import geodesics, pairs_at_once
-from latentgeom.immersion import Chart
+from latentgeom.immersions.immersion import Chart
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.solvers.boundary import geodesics, pairs_at_once
 
 
 def sphere(z):

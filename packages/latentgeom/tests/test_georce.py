@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.geodesics import geodesics
-from latentgeom.georce import georce
-from latentgeom.immersion import Chart
-from latentgeom.pullback import Pullback
+from latentgeom.immersions.immersion import Chart
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.pullback.pullback import Pullback
+from latentgeom.solvers.boundary import geodesics
+from latentgeom.solvers.georce import georce
 
 
 @pytest.mark.parametrize("k", [1.0, -1.0])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentgeom.immersion import Chart, hessian, jacobian
+from latentgeom.immersions.immersion import Chart, hessian, jacobian
 
 
 def test_jacobian_and_hessian_agree_with_autograd(generator):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latentgeom.loading import EvaluationLoader, TrainingLoader
+from latentgeom.shell.loading import EvaluationLoader, TrainingLoader
 
 
 class Numbers:
@@ -26,7 +26,7 @@ def firsts(loader):
 @pytest.fixture
 def ranks(monkeypatch):
     def pretend(rank, size):
-        monkeypatch.setattr("latentgeom.loading._rank_and_size", lambda: (rank, size))
+        monkeypatch.setattr("latentgeom.shell.loading._rank_and_size", lambda: (rank, size))
 
     return pretend
 

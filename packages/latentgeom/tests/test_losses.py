@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
-from latentgeom.explicit import ConstantCurvature, Euclidean
-from latentgeom.losses import (
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature, Euclidean
+from latentgeom.models.losses import (
     conformal_distortion,
     isometry_loss,
     relative_metric,

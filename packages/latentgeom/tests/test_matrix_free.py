@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from latentgeom import relaxation
-from latentgeom.elements import chords
-from latentgeom.geodesics import geodesics, initial_curves
-from latentgeom.immersion import Chart
-from latentgeom.matrix_free import smallest_ritz_value, step
+from latentgeom.immersions.immersion import Chart
+from latentgeom.relaxation.elements import chords
+from latentgeom.relaxation.matrix_free import smallest_ritz_value, step
+from latentgeom.relaxation import newton as relaxation
+from latentgeom.solvers.boundary import geodesics, initial_curves
 
 
 def curved(dim, generator):
@@ -33,7 +33,7 @@ def test_step_is_that_of_the_factored_hessian(generator, monkeypatch):
     _, part = relaxation._beginning(chart, grid, nodes)
     bend = relaxation.hessian(chart, part.inner, grid.force(part.image))
     direct = relaxation._direct_step(grid, part._replace(bend=bend))
-    monkeypatch.setattr("latentgeom.matrix_free._PRECISION", 1e-10)
+    monkeypatch.setattr("latentgeom.relaxation.matrix_free._PRECISION", 1e-10)
     free = step(chart, grid, part.inner, part.image, part.damping)
     torch.testing.assert_close(free.delta, direct.delta, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(free.decrement, direct.decrement, rtol=1e-6, atol=1e-12)
@@ -43,7 +43,7 @@ def test_both_ways_find_the_same_geodesics(generator, monkeypatch):
     chart = curved(6, generator)
     a, b = ends(6, generator, 20)
     direct = geodesics(chart, a, b, num_segments=16)
-    monkeypatch.setattr("latentgeom.relaxation.MAX_FORMED", 0)
+    monkeypatch.setattr("latentgeom.relaxation.newton.MAX_FORMED", 0)
     free = geodesics(chart, a, b, num_segments=16)
     assert free.converged.all()
     torch.testing.assert_close(free.length, direct.length, rtol=1e-9, atol=0)

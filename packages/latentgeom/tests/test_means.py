@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from latentgeom import constant_curvature as cc
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.immersion import Chart
-from latentgeom.means import frechet_mean
-from latentgeom.surfaces import Ellipsoid
+from latentgeom.immersions.immersion import Chart
+from latentgeom.immersions.surfaces import Ellipsoid
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.solvers.means import frechet_mean
 
 SPHERE = ConstantCurvature(2, 1.0)
 

@@ -1,7 +1,7 @@
 import torch
 
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.networks import Autoencoder, Perceptron
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.models.networks import Autoencoder, Perceptron
 
 
 def test_perceptron_is_twice_differentiable(generator):

@@ -1,8 +1,8 @@
 import torch
 
-from latentgeom.evaluation import induced_geodesics
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.plots import LatentPlane, _circles, draw_latent_plane, poincare_disc, save
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.reports.evaluation import induced_geodesics
+from latentgeom.reports.plots import LatentPlane, _circles, draw_latent_plane, poincare_disc, save
 
 METRIC = ConstantCurvature(2, -1.0)
 

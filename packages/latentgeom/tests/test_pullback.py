@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from latentgeom import constant_curvature as cc
-from latentgeom.curvature import levi_civita
-from latentgeom.deviation import RadialDeviation
-from latentgeom.explicit import ConstantCurvature, Euclidean
-from latentgeom.pullback import (
+from latentgeom.immersions.curvature import levi_civita
+from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature, Euclidean
+from latentgeom.pullback.deviation import RadialDeviation
+from latentgeom.pullback.pullback import (
     Blend,
     Conformal,
     EnrichedPullback,

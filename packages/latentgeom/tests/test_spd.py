@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latentgeom.spd import PositiveDefinite
+from latentgeom.metrics.spd import PositiveDefinite
 
 
 @pytest.fixture

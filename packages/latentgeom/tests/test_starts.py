@@ -4,10 +4,10 @@ import pytest
 import torch
 from geographiclib.geodesic import Geodesic
 
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
-from latentgeom.starts import bent_curves, graph_curves, spread
-from latentgeom.surfaces import Ellipsoid
+from latentgeom.immersions.immersion import Chart
+from latentgeom.immersions.surfaces import Ellipsoid
+from latentgeom.pairs.starts import bent_curves, graph_curves, spread
+from latentgeom.solvers.boundary import geodesics
 
 
 def hill(z):

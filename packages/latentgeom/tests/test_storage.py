@@ -4,9 +4,9 @@ import pytest
 import torch
 import xarray
 
-from latentgeom.geodesics import geodesics
-from latentgeom.immersion import Chart
-from latentgeom.storage import geodesics_dataset, write_json, write_zarr
+from latentgeom.immersions.immersion import Chart
+from latentgeom.reports.storage import geodesics_dataset, write_json, write_zarr
+from latentgeom.solvers.boundary import geodesics
 
 
 def test_geodesics_come_back_from_zarr(tmp_path):

@@ -5,8 +5,8 @@ import torch
 from geographiclib.geodesic import Geodesic
 from scipy.integrate import quad
 
-from latentgeom.geodesics import geodesics
-from latentgeom.surfaces import Ellipsoid, Torus
+from latentgeom.immersions.surfaces import Ellipsoid, Torus
+from latentgeom.solvers.boundary import geodesics
 
 FLATTENING = 1 / 298.257223563
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from latentgeom.data import Digits, Observations
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.guards import NonFiniteError, NonFiniteGuard
-from latentgeom.networks import Autoencoder, Perceptron
-from latentgeom.training import IsometricAutoencoder
+from latentgeom.data.digits import Digits, Observations
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.models.networks import Autoencoder, Perceptron
+from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard
+from latentgeom.training.isometric import IsometricAutoencoder
 
 
 class FewDigits(Digits):

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.pullback import ellipsoid
-from latentgeom.transport import pole_ladder
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.pairs.transport import pole_ladder
+from latentgeom.pullback.pullback import ellipsoid
 
 
 @pytest.mark.parametrize("k", [1.0, -1.0, 0.0])

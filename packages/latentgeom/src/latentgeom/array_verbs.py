@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentgeom.arrays import read_points
-from latentgeom.configuration import InputError
-from latentgeom.distances import chunked, distance_matrix
-from latentgeom.evaluation import random_pairs
-from latentgeom.geodesics import GeodesicBatch
-from latentgeom.metric import Metric
-from latentgeom.numerical import NumericalMetric
-from latentgeom.randomness import keyed_generator
-from latentgeom.storage import geodesics_dataset, write_zarr
+from latentgeom.data.arrays import read_points
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.metric import Metric
+from latentgeom.pairs.distances import chunked, distance_matrix
+from latentgeom.pullback.numerical import NumericalMetric
+from latentgeom.reports.evaluation import random_pairs
+from latentgeom.reports.storage import geodesics_dataset, write_zarr
+from latentgeom.shell.errors import InputError
+from latentgeom.shell.randomness import keyed_generator
 
 __all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form", "connected"]
 
@@ -120,7 +120,7 @@ def array_plot(
         output: Folder of the results.
         name: File name of the picture.
     """
-    from latentgeom.plots import draw_metric_plane, save
+    from latentgeom.reports.plots import draw_metric_plane, save
 
     z, pairs = _chosen(metric, points, num_pairs, seed)
     batch = connected(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)

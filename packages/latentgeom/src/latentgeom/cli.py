@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run a verb: ``arguments[0]`` is its name; with ``--points`` it needs no trained model."""
     # A class of the user, given by class_path, stands where the command is run.
     sys.path.append(os.getcwd())
-    from latentgeom.commands import run_function, run_lightning
+    from latentgeom.shell.commands import run_function, run_lightning
 
     verb, rest = arguments[0], arguments[1:]
     if any(word.partition("=")[0] == "--points" for word in rest):

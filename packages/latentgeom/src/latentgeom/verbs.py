@@ -11,17 +11,17 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from latentgeom.arrays import read_points
-from latentgeom.checkpoints import CheckpointError, read_checkpoint
-from latentgeom.data import Digits
-from latentgeom.distances import chunked, distance_matrix, pairs_per_chunk
-from latentgeom.evaluation import distortion, induced_geodesics, random_pairs
-from latentgeom.explicit import ConstantCurvature
-from latentgeom.geodesics import GeodesicBatch
-from latentgeom.networks import Autoencoder
-from latentgeom.randomness import keyed_generator
-from latentgeom.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
-from latentgeom.training import IsometricAutoencoder
+from latentgeom.data.arrays import read_points
+from latentgeom.data.digits import Digits
+from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.models.networks import Autoencoder
+from latentgeom.pairs.distances import chunked, distance_matrix, pairs_per_chunk
+from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
+from latentgeom.reports.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
+from latentgeom.shell.checkpoints import CheckpointError, read_checkpoint
+from latentgeom.shell.randomness import keyed_generator
+from latentgeom.training.isometric import IsometricAutoencoder
 
 __all__ = ["GeometryTrainer"]
 
@@ -236,7 +236,7 @@ class GeometryTrainer(lightning.Trainer):
             output: Folder of the results.
             name: File name of the picture.
         """
-        from latentgeom.plots import LatentPlane, draw_latent_plane, poincare_disc, save
+        from latentgeom.reports.plots import LatentPlane, draw_latent_plane, poincare_disc, save
 
         latent = _latent(model, datamodule, ckpt_path, codes)
         batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
@@ -253,7 +253,7 @@ class GeometryTrainer(lightning.Trainer):
 def _draw_distances(
     latents: dict[str, _Latent], batches: dict[str, GeodesicBatch], path: Path
 ) -> None:
-    from latentgeom.plots import draw_distances, save
+    from latentgeom.reports.plots import draw_distances, save
 
     panels = {}
     for name, latent in latents.items():

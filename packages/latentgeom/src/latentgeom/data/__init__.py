@@ -1,0 +1,1 @@
+"""Observations: which are learnt, which are held out."""

@@ -1,0 +1,102 @@
+"""Data modules: which observations are learnt, which are held out."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from latentgeom.shell.loading import EvaluationLoader, TrainingLoader
+from latentgeom.shell.randomness import keyed_generator
+
+__all__ = ["Digits", "Observations", "Samples"]
+
+
+class Samples(NamedTuple):
+    """Observations ``x`` ``(B, D)``, labels ``y`` ``(B,)``, indices ``sample_index`` ``(B,)``."""
+
+    x: Tensor
+    y: Tensor
+    sample_index: Tensor
+
+
+class Observations:
+    """Observations with labels, read by index.
+
+    Arguments:
+        x: Observations, ``(N, D)``.
+        y: Labels, ``(N,)``.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor) -> Samples:
+        return Samples(self.x[index], self.y[index], index)
+
+
+class Digits(lightning.LightningDataModule):
+    """The 1797 handwritten 8 x 8 digits of scikit-learn, pixels scaled to [0, 1].
+
+    Arguments:
+        batch_size: Samples per device.
+        seed: Seed of the split and of the order of training.
+        num_validation: Digits for validation.
+        num_test: Digits for testing; all numbers in reports come from these.
+    """
+
+    num_features = 64
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        seed: int = 0,
+        num_validation: int = 200,
+        num_test: int = 300,
+    ) -> None:
+        super().__init__()
+        if not (num_validation > 0 and num_test > 0 and num_validation + num_test < 1797):
+            raise ValueError(
+                "num_validation and num_test must be positive and leave some of the 1797 digits,"
+                f" got {num_validation} and {num_test}"
+            )
+        self.batch_size, self.seed = batch_size, seed
+        self.num_validation, self.num_test = num_validation, num_test
+        self._splits: list[Observations] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Split the digits: test, validation, training."""
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        order = torch.randperm(len(bunch.data), generator=keyed_generator(self.seed))
+        x = torch.as_tensor(bunch.data / 16.0, dtype=torch.float32)[order]
+        y = torch.as_tensor(bunch.target)[order]
+        stops = [0, self.num_test, self.num_test + self.num_validation, len(x)]
+        self._splits = [Observations(x[i:j], y[i:j]) for i, j in pairwise(stops)]
+
+    def held_out(self) -> Samples:
+        """The whole test split."""
+        if not self._splits:
+            self.setup()
+        return self._splits[0][torch.arange(self.num_test)]
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled, resumable, with a partner for every sample."""
+        return TrainingLoader(self._splits[2], self.batch_size, self.seed)
+
+    def val_dataloader(self) -> EvaluationLoader:
+        """Every validation digit once."""
+        return EvaluationLoader(self._splits[1], self.batch_size)
+
+    def test_dataloader(self) -> EvaluationLoader:
+        """Every test digit once."""
+        return EvaluationLoader(self._splits[0], self.batch_size)
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        """Every test digit once."""
+        return self.test_dataloader()

@@ -1,0 +1,1 @@
+"""Maps into Euclidean space, their derivatives, and the curvature of what they induce."""

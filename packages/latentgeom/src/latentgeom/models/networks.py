@@ -1,0 +1,66 @@
+r"""Smooth networks between observations and coordinates.
+
+Metrics are second derivatives away from the weights, so every activation is twice
+differentiable (SiLU): a piecewise linear decoder has a discontinuous metric.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from latentgeom.metrics.metric import Metric
+
+__all__ = ["Autoencoder", "Perceptron"]
+
+
+class Perceptron(nn.Module):
+    """Fully connected layers with SiLU between them.
+
+    Arguments:
+        in_features: Width of the input.
+        out_features: Width of the output.
+        hidden: Widths of the hidden layers.
+    """
+
+    def __init__(self, in_features: int, out_features: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        widths = [in_features, *hidden, out_features]
+        layers: list[nn.Module] = []
+        for width, following in pairwise(widths):
+            layers += [nn.Linear(width, following), nn.SiLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features)`` to ``(..., out_features)``."""
+        y: Tensor = self.layers(x)
+        return y
+
+
+class Autoencoder(nn.Module):
+    r"""Encoder and decoder over the coordinates of a chosen metric.
+
+    The encoder ends in the metric's chart; the decoder reads the metric's smooth features
+    of a point.  ``log_scale`` is :math:`\log c`: the decoder is asked to be an isometry up
+    to that factor of the squared lengths.
+
+    Arguments:
+        encoder: Network ``(..., D) -> (..., d)``.
+        decoder: Network ``(..., n) -> (..., D)``, ``n`` the width of the metric's features.
+        metric: The chosen metric, of dimension ``d``.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, metric: Metric) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.metric = encoder, decoder, metric
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Coordinates of observations, ``(..., d)``."""
+        return self.metric.projx(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Observations at coordinates, ``(..., D)``."""
+        y: Tensor = self.decoder(self.metric.features(z))
+        return y

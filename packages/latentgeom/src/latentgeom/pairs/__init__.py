@@ -1,0 +1,1 @@
+"""What is done with metrics and pairs of points."""

@@ -1,0 +1,145 @@
+"""Distances between all pairs of many points: in chunks, under a memory cap, resumable.
+
+The pairs :math:`i < j` are numbered row by row.  Each chunk of them is one chunk of a zarr
+array in ``<name>.part``, so that a stopped run loses at most the chunk it was at; the next
+run checks that points and settings are the same and goes on.  The finished matrix is moved
+to its name.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray
+import zarr
+from torch import Tensor
+from tqdm import tqdm
+
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+
+__all__ = ["chunked", "distance_matrix", "pairs_per_chunk"]
+
+Solve = Callable[[Tensor, Tensor], GeodesicBatch]
+_COPIES = 12  # images, Jacobians and their intermediates alive at once, measured
+
+
+def pairs_per_chunk(memory_gb: float, num_segments: int, dim: int, num_features: int) -> int:
+    """Pairs whose geodesics fit into memory.
+
+    Arguments:
+        memory_gb: Cap in gigabytes.
+        num_segments: Segments of the geodesics.
+        dim: Number of coordinates.
+        num_features: Widest layer between coordinates and observations.
+    """
+    if not memory_gb > 0:
+        raise ValueError(f"memory_gb must be positive, got {memory_gb}")
+    bytes_a_pair = 8 * (num_segments + 1) * num_features * (dim + 1) * _COPIES
+    return max(1, int(memory_gb * 1e9 / bytes_a_pair))
+
+
+def chunked(solve: Solve, a: Tensor, b: Tensor, chunk: int) -> GeodesicBatch:
+    """Solve for many pairs, ``chunk`` at a time, with a progress bar when there are several."""
+    parts = list(zip(torch.split(a, chunk), torch.split(b, chunk), strict=True))
+    bar = tqdm(parts, desc="geodesics", disable=len(parts) < 2)
+    batches = [solve(*part) for part in bar]
+    return GeodesicBatch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+def _pair_indices(count: int, start: int, stop: int) -> np.ndarray:
+    """Rows ``i, j`` of the pairs numbered ``start`` to ``stop - 1``, ``(stop - start, 2)``."""
+    number = np.arange(start, stop)
+    before: np.ndarray = np.cumsum(np.arange(count - 1, 0, -1))
+    i: np.ndarray = np.searchsorted(before, number, side="right")
+    j = number - (before[i] - (count - 1 - i)) + i + 1
+    return np.stack([i, j], -1)
+
+
+def _fingerprint(points: Tensor, settings: str) -> str:
+    digest = hashlib.sha256(points.numpy().tobytes())
+    digest.update(repr((tuple(points.shape), settings)).encode())
+    return digest.hexdigest()
+
+
+def _open(partial: Path, fingerprint: str, total: int, chunk: int) -> zarr.Group:
+    """The unfinished run with this fingerprint, or a new one in its place."""
+    if partial.exists():
+        group = zarr.open_group(partial, mode="a")
+        if group.attrs.get("fingerprint") == fingerprint and "done" in group:
+            return group
+        shutil.rmtree(partial)
+    group = zarr.open_group(partial, mode="w")
+    group.create_array("length", shape=(total,), chunks=(chunk,), dtype="f8", fill_value=np.nan)
+    group.create_array("converged", shape=(total,), chunks=(chunk,), dtype="bool")
+    group.create_array("done", shape=(-(-total // chunk),), chunks=(1,), dtype="bool")
+    group.attrs["fingerprint"] = fingerprint
+    return group
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{name} in {group.store_path} is not an array")
+    return array
+
+
+def distance_matrix(
+    solve: Solve, points: Tensor, path: Path, *, chunk: int, settings: str
+) -> xarray.Dataset:
+    """All distances between points, written to zarr; a stopped run goes on where it was.
+
+    Arguments:
+        solve: Geodesics between ``(B, d)`` points.
+        points: Points, ``(N, d)``.
+        path: Where the matrix goes.
+        chunk: Pairs at a time.
+        settings: What else the distances depend on, in words.
+
+    Returns:
+        ``distance(point, other)`` (NaN where not converged) and ``converged``.
+    """
+    count = len(points)
+    if count < 2:
+        raise ValueError(f"distances need at least 2 points, got {count}")
+    total = count * (count - 1) // 2
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    chunk = min(chunk, total)
+    group = _open(partial, _fingerprint(points, f"{settings}, {chunk} a chunk"), total, chunk)
+    done = np.asarray(group["done"])
+    bar = tqdm(total=total, initial=int(done.sum()) * chunk, desc="distances", unit="pair")
+    for number in np.flatnonzero(~done).tolist():
+        start, stop = number * chunk, min((number + 1) * chunk, total)
+        i, j = torch.from_numpy(_pair_indices(count, start, stop)).unbind(-1)
+        batch = solve(points[i], points[j])
+        _array(group, "length")[start:stop] = batch.length.numpy()
+        _array(group, "converged")[start:stop] = batch.converged.numpy()
+        _array(group, "done")[number : number + 1] = True
+        bar.update(stop - start)
+    bar.close()
+    dataset = _assembled(group, count, total)
+    _finish(dataset, partial, path)
+    return dataset
+
+
+def _assembled(group: zarr.Group, count: int, total: int) -> xarray.Dataset:
+    i, j = _pair_indices(count, 0, total).T
+    converged = np.eye(count, dtype=bool)
+    converged[i, j] = converged[j, i] = np.asarray(group["converged"])
+    distance = np.zeros((count, count))
+    distance[i, j] = distance[j, i] = np.asarray(group["length"])
+    distance[~converged] = np.nan
+    axes = ("point", "other")
+    return xarray.Dataset({"distance": (axes, distance), "converged": (axes, converged)})
+
+
+def _finish(dataset: xarray.Dataset, partial: Path, path: Path) -> None:
+    matrix = path.with_name(f"{path.name}.matrix.part")
+    dataset.to_zarr(matrix, mode="w", consolidated=False)
+    shutil.rmtree(path, ignore_errors=True)
+    matrix.rename(path)
+    shutil.rmtree(partial)

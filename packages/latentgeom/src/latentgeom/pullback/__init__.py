@@ -1,0 +1,1 @@
+"""Metrics that decoders and data induce."""

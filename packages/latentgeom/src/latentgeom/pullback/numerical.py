@@ -1,0 +1,123 @@
+r"""Metrics whose distances and maps come from solvers.
+
+The distance is differentiable in its end points by the first variation of the length,
+
+.. math:: \partial_b\, d(a, b) = G(b)\, \dot\gamma(1) / |\dot\gamma(1)| ,
+
+zero where the points coincide.  Where a solver doesn't converge the answer is NaN.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from latentgeom.immersions.curvature import levi_civita
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.metric import Metric
+from latentgeom.relaxation import curves
+from latentgeom.solvers.exponential import refine_velocity, shoot
+from latentgeom.solvers.georce import georce
+
+__all__ = ["NumericalMetric", "TensorField"]
+
+_ORDER = 8  # of the differences that read velocities; eight segments allow no more
+
+
+class NumericalMetric(Metric):
+    """A metric known by its tensor; everything else is solved for.
+
+    Arguments:
+        dim: Dimension.
+        num_segments: Segments of boundary-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
+    """
+
+    def __init__(self, dim: int, num_segments: int = 32, tolerance: float = 1e-9) -> None:
+        super().__init__()
+        self.dim, self.num_segments, self.tolerance = dim, num_segments, tolerance
+
+    def connect(self, a: Tensor, b: Tensor) -> GeodesicBatch:
+        """Geodesics between ``(B, d)`` points."""
+        return georce(self.metric_tensor, a, b, num_segments=self.num_segments)
+
+    def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """Christoffel symbols as a bilinear map; see :func:`latentgeom.levi_civita`."""
+        return levi_civita(self.metric_tensor)(z, u, w)
+
+    def _pairs(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+        shape = torch.broadcast_shapes(a.shape, b.shape)  # type: ignore[no-untyped-call]
+        a, b = a.expand(shape), b.expand(shape)
+        return a.reshape(-1, self.dim), b.reshape(-1, self.dim), shape[:-1]
+
+    @override
+    def dist(self, a: Tensor, b: Tensor) -> Tensor:
+        a, b, shape = self._pairs(a, b)
+        batch = self.connect(a.detach(), b.detach())
+        velocity = curves.first_derivative(batch.points, _ORDER)
+        velocity = torch.where(batch.length[:, None, None] > 0, velocity, 0.0)
+        start, end = (self._covector(x.detach(), velocity[:, i]) for x, i in ((a, 0), (b, -1)))
+        change = (end * (b - b.detach())).sum(-1) - (start * (a - a.detach())).sum(-1)
+        return torch.where(batch.converged, batch.length + change, torch.nan).reshape(shape)
+
+    @torch.no_grad()
+    def _covector(self, z: Tensor, velocity: Tensor) -> Tensor:
+        lowered = (self.metric_tensor(z) @ velocity.unsqueeze(-1)).squeeze(-1)
+        size = (lowered * velocity).sum(-1, keepdim=True).sqrt()
+        return torch.where(size > 0, lowered / torch.where(size > 0, size, 1.0), 0.0)
+
+    @override
+    def expmap(self, z: Tensor, v: Tensor) -> Tensor:
+        z, v = torch.broadcast_tensors(z, v)  # type: ignore[no-untyped-call]
+        return shoot(self.connection, z, v, tolerance=self.tolerance).position
+
+    @override
+    def logmap(self, a: Tensor, b: Tensor) -> Tensor:
+        first, last, shape = self._pairs(a, b)
+        batch = self.connect(first, last)
+        velocity = curves.first_derivative(batch.points, _ORDER)[:, 0]
+        velocity = refine_velocity(self.connection, first, last, velocity, tolerance=self.tolerance)
+        velocity = torch.where(batch.converged.unsqueeze(-1), velocity, torch.nan)
+        return velocity.reshape(*shape, self.dim)
+
+    @override
+    def transp(self, a: Tensor, b: Tensor, v: Tensor) -> Tensor:
+        velocity = self.logmap(a, b)
+        carried = v.expand_as(velocity).unsqueeze(-2)
+        start = a.expand_as(velocity)
+        flow = shoot(self.connection, start, velocity, carried, tolerance=self.tolerance)
+        return flow.carried.squeeze(-2)
+
+    @override
+    def projx(self, z: Tensor) -> Tensor:
+        return z
+
+    @override
+    def features(self, z: Tensor) -> Tensor:
+        return z
+
+
+class TensorField(NumericalMetric):
+    """The metric of any function ``(..., d) -> (..., d, d)``.
+
+    Arguments:
+        field: Symmetric positive definite matrices, twice differentiable.
+        dim: Dimension.
+        num_segments: Segments of boundary-value geodesics.
+        tolerance: Error of a step of initial-value geodesics.
+    """
+
+    def __init__(
+        self,
+        field: Callable[[Tensor], Tensor],
+        dim: int,
+        num_segments: int = 32,
+        tolerance: float = 1e-9,
+    ) -> None:
+        super().__init__(dim, num_segments, tolerance)
+        self.field = field
+
+    @override
+    def metric_tensor(self, z: Tensor) -> Tensor:
+        return self.field(z)

@@ -1,0 +1,1 @@
+"""Curves relaxed to the minimum of their energy."""

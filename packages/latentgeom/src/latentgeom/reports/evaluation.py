@@ -1,0 +1,122 @@
+r"""Scores of a latent geometry, always on codes that training has not seen.
+
+**Distortion** compares the metric that a decoder induces with the chosen one: pointwise by
+the spectrum of the relative metric :math:`S(z)`, and at a distance by the ratio of
+induced to chosen geodesic distances over pairs,
+
+.. math::
+
+    \mathrm{distortion} = \max_{ij} \frac{d_J(i, j)}{d_h(i, j)}
+        \Big/ \min_{ij} \frac{d_J(i, j)}{d_h(i, j)} \ge 1 ,
+
+one exactly for an isometry up to scale on those pairs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentgeom.immersions.immersion import Chart
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.metric import Metric
+from latentgeom.models.losses import relative_metric
+from latentgeom.solvers.boundary import geodesics
+
+__all__ = ["DistortionReport", "distortion", "induced_geodesics", "random_pairs"]
+
+Decode = Callable[[Tensor], Tensor]
+_WORST = 5
+
+
+class DistortionReport(NamedTuple):
+    r"""Induced against chosen metric.
+
+    Arguments:
+        condition_median: Median over codes of the longest to the shortest axis of the
+            Tissot ellipse, :math:`\sqrt{\lambda_{\max} / \lambda_{\min}}`.
+        condition_p95: Its 95th percentile.
+        log_scale_sd: Standard deviation over codes of the log of the mean stretch,
+            :math:`\log \det S / 2d`.
+        correlation: Of chosen with induced geodesic distances.
+        correlation_euclidean: Of Euclidean distances of coordinates with induced ones.
+        distortion: Largest over smallest ratio of induced to chosen distance.
+        ratio_variation: Standard deviation of that ratio over its mean.
+        converged: Fraction of induced geodesics that converged; only those are scored.
+        num_codes: Codes behind the pointwise numbers.
+        num_pairs: Pairs behind the distances.
+        worst: Indices of the codes with the largest condition.
+    """
+
+    condition_median: float
+    condition_p95: float
+    log_scale_sd: float
+    correlation: float
+    correlation_euclidean: float
+    distortion: float
+    ratio_variation: float
+    converged: float
+    num_codes: int
+    num_pairs: int
+    worst: list[int]
+
+
+def random_pairs(count: int, num_pairs: int, *, generator: torch.Generator) -> Tensor:
+    """Pairs of different indices below ``count``, ``(num_pairs, 2)``."""
+    if count < 2:
+        raise ValueError(f"pairs need at least 2 codes, got {count}")
+    first = torch.randint(count, (num_pairs,), generator=generator)
+    shift = torch.randint(1, count, (num_pairs,), generator=generator)
+    return torch.stack([first, (first + shift) % count], -1)
+
+
+def induced_geodesics(
+    decode: Decode, metric: Metric, a: Tensor, b: Tensor, num_segments: int = 32
+) -> GeodesicBatch:
+    """Geodesics of the decoder's metric, started from those of the chosen one."""
+    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)
+    initial = metric.geodesic(a, b, t)
+    return geodesics(Chart(decode, metric.dim), a, b, num_segments=num_segments, initial=initial)
+
+
+def _correlation(x: Tensor, y: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])
+
+
+@torch.no_grad()
+def distortion(
+    decode: Decode, metric: Metric, codes: Tensor, batch: GeodesicBatch
+) -> DistortionReport:
+    """Distortion of the decoder's metric against the chosen one.
+
+    Arguments:
+        decode: Map of coordinates to observations.
+        metric: The chosen metric.
+        codes: Held-out codes, ``(N, d)``.
+        batch: Induced geodesics between pairs of codes, of :func:`induced_geodesics`.
+
+    Raises:
+        ValueError: Fewer than two induced geodesics converged.
+    """
+    eigenvalues = torch.linalg.eigvalsh(relative_metric(decode, metric, codes))
+    condition = (eigenvalues[:, -1] / eigenvalues[:, 0]).sqrt()
+    a, b = batch.points[:, 0], batch.points[:, -1]
+    kept = batch.converged
+    if int(kept.sum()) < 2:
+        raise ValueError(f"only {int(kept.sum())} of {len(kept)} induced geodesics converged")
+    induced, chosen = batch.length[kept], metric.dist(a, b)[kept]
+    ratio = induced / chosen
+    return DistortionReport(
+        condition_median=float(condition.median()),
+        condition_p95=float(condition.quantile(0.95)),
+        log_scale_sd=float(eigenvalues.log().mean(-1).std() / 2),
+        correlation=_correlation(chosen, induced),
+        correlation_euclidean=_correlation((a - b).norm(dim=-1)[kept], induced),
+        distortion=float(ratio.max() / ratio.min()),
+        ratio_variation=float(ratio.std() / ratio.mean()),
+        converged=float(kept.double().mean()),
+        num_codes=len(codes),
+        num_pairs=len(a),
+        worst=condition.argsort(descending=True)[:_WORST].tolist(),
+    )

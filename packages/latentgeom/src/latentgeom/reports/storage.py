@@ -1,0 +1,80 @@
+"""Results on disk: zarr and JSON, written under a temporary name and moved into place."""
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from torch import Tensor
+
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+
+__all__ = ["codes_dataset", "geodesics_dataset", "write_json", "write_zarr"]
+
+_PACKAGES = ("latentgeom", "torch", "lightning", "numpy", "scikit-learn", "zarr")
+
+
+def codes_dataset(codes: Tensor, labels: Tensor, index: Tensor) -> xarray.Dataset:
+    """Codes as ``code(sample, latent)`` with their labels and indices."""
+    return xarray.Dataset(
+        {"code": (("sample", "latent"), codes.numpy()), "label": ("sample", labels.numpy())},
+        coords={"sample": index.numpy()},
+    )
+
+
+def geodesics_dataset(batch: GeodesicBatch, pairs: Tensor) -> xarray.Dataset:
+    """Curves as ``points(pair, node, latent)`` with lengths, error estimates and flags."""
+    return xarray.Dataset(
+        {
+            "points": (("pair", "node", "latent"), batch.points.numpy()),
+            "length": ("pair", batch.length.numpy()),
+            "error_estimate": ("pair", batch.error_estimate.numpy()),
+            "converged": ("pair", batch.converged.numpy()),
+            "iterations": ("pair", batch.iterations.numpy()),
+            "endpoint": (("pair", "end"), pairs.numpy()),
+        },
+        coords={"time": ("node", np.linspace(0, 1, batch.points.shape[1]))},
+    )
+
+
+def write_zarr(dataset: xarray.Dataset, path: Path) -> None:
+    """Write a data set as zarr, replacing one of that name."""
+    partial = path.with_name(f"{path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.to_zarr(partial, mode="w", consolidated=False)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a report with the versions it was made with.
+
+    Raises:
+        ValueError: A number in it isn't finite.
+    """
+    _check_finite(content, "report")
+    versions = {name: version(name) for name in _PACKAGES}
+    versions["python"] = platform.python_version()
+    partial = path.with_name(f"{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps({**content, "versions": versions}, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _check_finite(node: object, where: str) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            _check_finite(value, f"{where}.{key}")
+    elif isinstance(node, list | tuple):
+        for position, value in enumerate(node):
+            _check_finite(value, f"{where}.{position}")
+    elif isinstance(node, float) and not math.isfinite(node):
+        raise ValueError(f"{where} must be finite, got {node}")

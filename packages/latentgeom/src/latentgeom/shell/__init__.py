@@ -1,0 +1,1 @@
+"""What is the same in every package of the workspace: command line, checkpoints, loading."""

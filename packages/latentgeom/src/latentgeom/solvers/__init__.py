@@ -1,0 +1,1 @@
+"""Geodesics, exponentials and means that have no closed form."""

@@ -1,0 +1,231 @@
+r"""Geodesics between given end points, all pairs at once.
+
+Straight lines in the coordinates, curves along the data or earlier solutions are relaxed
+(:mod:`latentgeom.relaxation.newton`) on three levels, each starting from the one before: chords
+on a quarter of the segments, by Gauss-Newton; chords on half of them; and the last level, which is
+
+- the **polish**: polynomial elements of degree :math:`p`, whose energy is of order
+  :math:`2p`, or
+- chords again, with **Richardson**'s extrapolation :math:`(4 L_T - L_{T/2}) / 3`.
+
+Lengths are :math:`\sqrt{2 E}`: the energy is stationary at a geodesic, so that errors of the
+nodes enter squared.  The **error estimate** adds up what the discretisation left out, by the
+energy in the two highest modes of all elements (for chords by the change of the length
+between the levels), what another step might bring, and rounding.
+
+References:
+    Arvanitidis, Hansen & Hauberg (2018), Latent Space Oddity, for the energy;
+    Deville, Fischer & Mund (2002), High-Order Methods for Incompressible Fluid Flow.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentgeom.immersions.immersion import Immersion
+from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.metric import check_points
+from latentgeom.relaxation import curves
+from latentgeom.relaxation.elements import Grid, chords, lobatto, resampled
+from latentgeom.relaxation.newton import MAX_FORMED, Outcome, exact_pivot, relax
+
+__all__ = ["check_segments", "geodesics", "initial_curves", "polynomial_grid"]
+
+_LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
+_CONJUGATE = 0.02  # pivot below which end points are conjugate
+_BLOCK, _POLISH_BLOCK, _DEGREE = 24, 64, 16  # unknowns and segments of an element, at most
+_SAFETY = 4.0  # of the truncated energy
+_ROUNDING = 4.0  # units in the last place of the images, a node
+_COPIES = 6  # images and Jacobians alive at once, measured
+
+
+class _Settings(NamedTuple):
+    num_segments: int
+    polish: bool
+    tolerance: float
+    max_iterations: int
+
+
+class _Level(NamedTuple):
+    grid: Grid
+    outcome: Outcome
+
+    @property
+    def length(self) -> Tensor:
+        return (2 * self.outcome.energy).sqrt()
+
+
+def initial_curves(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> Tensor:
+    """Straight lines in the coordinates, projected, ``(B, T + 1, n)``."""
+    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)[:, None]
+    return _pinned(immersion, torch.lerp(a.unsqueeze(-2), b.unsqueeze(-2), t), a, b)
+
+
+def _pinned(immersion: Immersion, nodes: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    inner = immersion.projx(nodes[..., 1:-1, :])
+    return torch.cat([a.unsqueeze(-2), inner, b.unsqueeze(-2)], -2)
+
+
+def _divisor(number: int, largest: int) -> int:
+    return max(k for k in range(1, max(largest, 1) + 1) if number % k == 0)
+
+
+def _chords(immersion: Immersion, num_segments: int) -> Grid:
+    return chords(num_segments, _divisor(num_segments, _BLOCK // immersion.dim))
+
+
+def polynomial_grid(immersion: Immersion, num_segments: int) -> Grid:
+    """Polynomial elements of the highest degree that blocks of moderate size allow."""
+    formed = max(_POLISH_BLOCK // immersion.dim, 2)
+    largest = min(formed if immersion.dim <= MAX_FORMED else _DEGREE, _DEGREE)
+    return lobatto(num_segments, _divisor(num_segments, largest))
+
+
+def check_segments(a: Tensor, b: Tensor, num_segments: int) -> None:
+    """Refuse end points of different shapes and unusable numbers of segments."""
+    if num_segments < curves.MIN_SEGMENTS or num_segments % 4:
+        raise ValueError(f"num_segments must be a multiple of 4 from 8 on, got {num_segments}")
+    if a.shape != b.shape or a.ndim != 2:
+        raise ValueError(f"end points must be (B, n) twice, got {(*a.shape,)} and {(*b.shape,)}")
+
+
+def _check(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> None:
+    check_segments(a, b, num_segments)
+    for name, points in (("a", a), ("b", b)):
+        check_points(points, immersion.num_coordinates, name)
+        immersion.check(points, name)
+
+
+@torch.no_grad()
+def geodesics(
+    immersion: Immersion,
+    a: Tensor,
+    b: Tensor,
+    *,
+    num_segments: int = 32,
+    polish: bool = True,
+    tolerance: float = 1e-10,
+    max_iterations: int = 100,
+    initial: Tensor | None = None,
+    memory_gb: float = 0.2,
+) -> GeodesicBatch:
+    """Geodesics of the metric that ``immersion`` induces.
+
+    Coinciding end points give length zero.  Beyond the cut locus the minimum found is the
+    one that the initial curve leads to; see :func:`latentgeom.spread`.
+
+    Arguments:
+        immersion: Map into Euclidean space.
+        a: Start points, ``(B, n)``.
+        b: End points, ``(B, n)``.
+        num_segments: Segments ``T`` of the curves, a multiple of 4 and at least 8.
+        polish: Finish on polynomial elements; without it the length is Richardson's.
+        tolerance: Largest relative decrease of the energy still to be expected.
+        max_iterations: Newton steps per level.
+        initial: Curves to start from, ``(B, S + 1, n)`` with any ``S``; straight lines if none.
+        memory_gb: Memory that the solver may take; many pairs are solved in parts.
+
+    Returns:
+        Curves with lengths, error estimates and flags.
+    """
+    _check(immersion, a, b, num_segments)
+    settings = _Settings(num_segments, polish, tolerance, max_iterations)
+    count = pairs_at_once(immersion, a, num_segments, memory_gb)
+    batch = _resting(a, num_segments)
+    for rows in (a != b).any(-1).nonzero().squeeze(-1).split(count):  # type: ignore[no-untyped-call]
+        first = None if initial is None else initial[rows]
+        part = _solve(immersion, a[rows], b[rows], first, settings)
+        batch = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in zip(batch, part, strict=True)))
+    return batch
+
+
+def _resting(a: Tensor, num_segments: int) -> GeodesicBatch:
+    """Curves that stay where they are."""
+    zero = torch.zeros_like(a[:, 0])
+    points = a.unsqueeze(1).expand(-1, num_segments + 1, -1).clone()
+    return GeodesicBatch(points, zero, zero.clone(), zero == 0, zero.long())
+
+
+def pairs_at_once(immersion: Immersion, a: Tensor, num_segments: int, memory_gb: float) -> int:
+    """Pairs whose geodesics fit into memory, at least one."""
+    if not memory_gb > 0:
+        raise ValueError(f"memory_gb must be positive, got {memory_gb}")
+    features = immersion.embed(a[:1]).shape[-1] if len(a) else 1
+    widths = [int(weight.shape[0]) for weight in immersion.parameters() if weight.ndim]
+    width = max(features, 1, *widths)
+    directions = min(immersion.dim, MAX_FORMED) + 1
+    bytes_a_pair = a.element_size() * (num_segments + 1) * width * directions * _COPIES
+    return max(1, int(memory_gb * 1e9 / bytes_a_pair))
+
+
+def _solve(
+    immersion: Immersion, a: Tensor, b: Tensor, initial: Tensor | None, settings: _Settings
+) -> GeodesicBatch:
+    segments = settings.num_segments
+    grid = _chords(immersion, segments // 4)
+    if initial is None:
+        nodes = initial_curves(immersion, a, b, segments // 4)
+    else:
+        nodes = _pinned(immersion, curves.resample(initial, segments // 4), a, b)
+    coarse = _level(immersion, grid, nodes, settings._replace(tolerance=_LOOSE), newton=False)
+    grid = _chords(immersion, segments // 2)
+    nodes = _read(immersion, coarse, grid.times, a, b)
+    enough = settings._replace(tolerance=_LOOSE) if settings.polish else settings
+    middle = _level(immersion, grid, nodes, enough)
+    grid = polynomial_grid(immersion, segments) if settings.polish else _chords(immersion, segments)
+    nodes = _read(immersion, middle, grid.times, a, b)
+    fine = _level(immersion, grid, nodes, settings)
+    return _summary(immersion, [coarse, middle, fine], a, b, settings)
+
+
+def _level(
+    immersion: Immersion, grid: Grid, nodes: Tensor, settings: _Settings, newton: bool = True
+) -> _Level:
+    grid = grid.to(nodes)
+    limits = {"tolerance": settings.tolerance, "max_iterations": settings.max_iterations}
+    return _Level(grid, relax(immersion, grid, nodes, newton=newton, **limits))  # type: ignore[arg-type]
+
+
+def _read(immersion: Immersion, level: _Level, times: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The curves of a level at other times."""
+    nodes = torch.cat([a.unsqueeze(1), level.outcome.inner, b.unsqueeze(1)], 1)
+    return _pinned(immersion, resampled(level.grid, nodes, times), a, b)
+
+
+def _truncation(level: _Level) -> Tensor:
+    """Error of the length by the energy that the polynomials left out."""
+    outcome = level.outcome
+    share = _SAFETY * level.grid.truncation(outcome.image) / outcome.energy
+    return level.length * share / 2
+
+
+def _unfinished(level: _Level) -> Tensor:
+    """Error of the length by the steps not taken, and by rounding of the images."""
+    outcome, length = level.outcome, level.length
+    size: Tensor = torch.linalg.vector_norm(outcome.image, dim=-1).amax(-1)
+    unit = torch.finfo(length.dtype).eps * _ROUNDING * outcome.image.shape[1]
+    return length * outcome.decrement / 4 + unit * (size + length)
+
+
+def _summary(
+    immersion: Immersion, levels: list[_Level], a: Tensor, b: Tensor, settings: _Settings
+) -> GeodesicBatch:
+    fine, length = levels[-1], levels[-1].length
+    estimate = _unfinished(fine)
+    if settings.polish:
+        estimate = estimate + _truncation(fine)
+    else:
+        correction = (length - levels[-2].length) / 3
+        length, estimate = length + correction, estimate + correction.abs()
+    outcome = fine.outcome
+    pivot = exact_pivot(immersion, fine.grid, outcome)
+    settled = (outcome.decrement <= settings.tolerance) & (pivot > _CONJUGATE)
+    times = torch.linspace(0, 1, settings.num_segments + 1, dtype=torch.float64)
+    return GeodesicBatch(
+        _read(immersion, fine, times, a, b),
+        length,
+        estimate,
+        settled & torch.isfinite(length),
+        torch.stack([level.outcome.iterations for level in levels]).sum(0),
+    )
