@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from latentgeom.immersions.immersion import Chart
+from latentgeom.relaxation import newton as relaxation
 from latentgeom.relaxation.elements import chords
 from latentgeom.relaxation.matrix_free import smallest_ritz_value, step
-from latentgeom.relaxation import newton as relaxation
 from latentgeom.solvers.boundary import geodesics, initial_curves
 
 
