@@ -11,19 +11,19 @@ from measure import cpu_seconds, peak_mebibytes
 from problem import Problem
 from torch import Tensor
 
-from neural_lam.construction import Grid, Rectangular
 from neural_lam.data.upstream import UpstreamData
-from neural_lam.losses import scaled_square_error
-from neural_lam.predictors import GraphLAM, GridNetwork
-from neural_lam.rollout import rollout
-from neural_lam.upstream import (
+from neural_lam.graphs.construction import Grid, Rectangular
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.losses import scaled_square_error
+from neural_lam.predictors.rollout import rollout
+from neural_lam.predictors.step import BoundaryForced, Clamped, Residual, StepPredictor
+from neural_lam.upstream.graphs import read_upstream_graph, write_upstream_graph
+from neural_lam.upstream.weights import (
     read_upstream_checkpoint,
-    read_upstream_graph,
     translate_weights,
     upstream_network,
-    write_upstream_graph,
 )
-from neural_lam.wrappers import BoundaryForced, Clamped, Residual, StepPredictor
 
 torch.set_num_threads(1)
 

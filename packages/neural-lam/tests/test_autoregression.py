@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from neural_lam.autoregression import (
+from neural_lam.known_answers.autoregression import (
     GaussianField,
     forecast_distribution,
     gaussian_crps,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neural_lam.baselines import (
+from neural_lam.predictors.baselines import (
     climatology,
     fit_components,
     fit_stencil,

@@ -11,10 +11,13 @@ import xarray as xr
 import yaml
 
 from neural_lam.__main__ import VERBS, main
-from neural_lam.configuration import shipped_configs
+from neural_lam.shell.configuration import shipped_configs
 
-NETWORK = {"class_path": "neural_lam.predictors.GraphLAM", "init_args": {"hidden_size": 8}}
-MODEL = {"class_path": "neural_lam.training.Forecaster", "init_args": {"network": NETWORK}}
+NETWORK = {
+    "class_path": "neural_lam.GraphLAM",
+    "init_args": {"hidden_size": 8},
+}
+MODEL = {"class_path": "neural_lam.Forecaster", "init_args": {"network": NETWORK}}
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,7 @@ def config(tmp_path, wave_store):
     def write(data=None, **changes):
         arguments = {"path": wave_store, "variables": ["height"], "boundary_width": 2}
         arguments |= {"lead_steps": 3, "batch_size": 4, **(data or {}).pop("init_args", {})}
-        source = {"class_path": "neural_lam.data.module.GriddedData", "init_args": arguments}
+        source = {"class_path": "neural_lam.GriddedData", "init_args": arguments}
         trainer = {"accelerator": "cpu", "logger": False, "default_root_dir": str(tmp_path / "run")}
         content = {"model": MODEL, "data": {**source, **(data or {})}, "trainer": trainer}
         path = tmp_path / "config.yaml"
@@ -64,7 +67,7 @@ BAD = {
         "model.init_args.network.init_args.hidden_size: expected int, got many",
     ),
     "unknown class": (
-        {"model": {**MODEL, "class_path": "neural_lam.training.Forecastr"}},
+        {"model": {**MODEL, "class_path": "neural_lam.Forecastr"}},
         "has no attribute 'Forecastr'; did you mean 'Forecaster'?",
     ),
     "misspelt init_args": (
@@ -180,7 +183,7 @@ def test_the_verbs_lead_from_data_to_a_report(tmp_path, config, capsys):
 @pytest.mark.filterwarnings("ignore:.*:")
 def test_mesh_and_network_are_chosen_by_class_path(tmp_path, config, capsys):
     path, graph = str(config()), str(tmp_path / "graph.pt")
-    mesh = ["--data.init_args.mesh", "neural_lam.construction.Rectangular"]
+    mesh = ["--data.init_args.mesh", "neural_lam.Rectangular"]
     mesh += ["--data.init_args.mesh.init_args.hierarchical", "true"]
     mesh += ["--data.init_args.mesh.init_args.refinement", "2"]
     mesh += ["--data.init_args.mesh.init_args.radius", "0.75"]
@@ -188,7 +191,7 @@ def test_mesh_and_network_are_chosen_by_class_path(tmp_path, config, capsys):
     options = ["--output", graph, "--upstream", folder]
     assert main(["graph", "--config", path, *mesh, *options]) == 0
     assert "63 + 20 + 6 mesh nodes" in capsys.readouterr().out
-    network = ["--model.init_args.network", "neural_lam.predictors.HiLAM"]
+    network = ["--model.init_args.network", "neural_lam.HiLAM"]
     network += ["--model.init_args.network.init_args.num_layers", "1"]
     fit = ["fit", "--config", path, *network, "--trainer.fast_dev_run", "1"]
     for source in (mesh, ["--data.init_args.graph", folder]):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from neural_lam.connectivity import connected, containing_triangle, k_nearest, within_radius
-from neural_lam.mesh import icosahedral_levels, triangular_levels
+from neural_lam.graphs.connectivity import connected, containing_triangle, k_nearest, within_radius
+from neural_lam.graphs.mesh import icosahedral_levels, triangular_levels
 
 
 @pytest.fixture

@@ -3,9 +3,16 @@ import math
 import pytest
 import torch
 
-from neural_lam.construction import Grid, Icosahedral, Rectangular, Triangular, sphere_edge_set
-from neural_lam.mesh import sphere_points
-from neural_lam.predictors import GraphLAM, HiLAM
+from neural_lam.graphs.construction import (
+    Grid,
+    Icosahedral,
+    Rectangular,
+    Triangular,
+    sphere_edge_set,
+)
+from neural_lam.graphs.mesh import sphere_points
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.networks.hi_lam import HiLAM
 
 
 def planar(rows, columns):

@@ -6,13 +6,13 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.construction import Grid, Rectangular
 from neural_lam.data.domain import area_weights, frame_interior, grid_areas, make_domain
 from neural_lam.data.fields import ChunkReader, FieldStore
 from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import combine, moments, state_statistics, write_statistics
 from neural_lam.data.windows import Windows
+from neural_lam.graphs.construction import Grid, Rectangular
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import xarray as xr
 
 from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
 from neural_lam.data.module import GriddedData
-from neural_lam.direct import damping_factors, fit_day_guess
-from neural_lam.losses import interior_mean
-from neural_lam.predictors import GraphLAM
-from neural_lam.training import DirectForecaster, build_direct_predictor
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.predictors.direct import damping_factors, fit_day_guess
+from neural_lam.predictors.losses import interior_mean
+from neural_lam.training.building import build_direct_predictor
+from neural_lam.training.direct import DirectForecaster
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:")
 

@@ -9,8 +9,8 @@ import pytest
 
 from neural_lam.__main__ import main
 from neural_lam.data.fields import FieldStore
-from neural_lam.evaluation import verify_store
-from neural_lam.forecasts import create_forecasts, finish_forecasts, write_forecast
+from neural_lam.verification.forecasts import create_forecasts, finish_forecasts, write_forecast
+from neural_lam.verification.store import verify_store
 
 NAME = "era5_uk_2m_temperature_2019-03.nc"
 FOLDERS = [Path(os.environ.get("NEURAL_LAM_DATA", "."))]

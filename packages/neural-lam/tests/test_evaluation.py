@@ -6,8 +6,8 @@ import torch.multiprocessing as mp
 import xarray as xr
 
 from neural_lam.data.fields import FieldStore
-from neural_lam.evaluation import verify_store
-from neural_lam.forecasts import create_forecasts, finish_forecasts, write_forecast
+from neural_lam.verification.forecasts import create_forecasts, finish_forecasts, write_forecast
+from neural_lam.verification.store import verify_store
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from neural_lam.example_data import Download, fetch, from_file, two_layer_window, write_store
-from neural_lam.simulators import TwoLayerFlow
+from neural_lam.data.example_data import Download, fetch, from_file, two_layer_window, write_store
+from neural_lam.known_answers.two_layer import TwoLayerFlow
 
 FLOW = TwoLayerFlow(num_points=32, side=6.4e6)
 

@@ -4,7 +4,7 @@ import torch
 import xarray as xr
 
 from neural_lam.data.fields import FieldStore
-from neural_lam.forecasts import (
+from neural_lam.verification.forecasts import (
     create_forecasts,
     finish_forecasts,
     partial_path,

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from neural_lam.construction import Grid, Rectangular
-from neural_lam.graph import edge_set, feature_rows, read_graph, write_graph
+from neural_lam.graphs.construction import Grid, Rectangular
+from neural_lam.graphs.graph import edge_set, feature_rows, read_graph, write_graph
 
 
 def lattice(rows, columns):

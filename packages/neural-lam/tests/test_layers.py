@@ -3,9 +3,9 @@ import itertools
 import pytest
 import torch
 
-from neural_lam import layers
-from neural_lam.graph import edge_set
-from neural_lam.layers import MLP, Edges, InteractionNet, PropagationNet, fusion
+from neural_lam.graphs.graph import edge_set
+from neural_lam.networks import layers
+from neural_lam.networks.layers import MLP, Edges, InteractionNet, PropagationNet, fusion
 
 D = 5
 NETS = (InteractionNet, PropagationNet)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from neural_lam.loading import EvaluationLoader, TrainingLoader
+from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
 
 
 class Numbers:
@@ -18,7 +18,7 @@ class Numbers:
 @pytest.fixture
 def ranks(monkeypatch):
     def pretend(rank, size):
-        monkeypatch.setattr("neural_lam.loading._rank_and_size", lambda: (rank, size))
+        monkeypatch.setattr("neural_lam.shell.loading._rank_and_size", lambda: (rank, size))
 
     return pretend
 

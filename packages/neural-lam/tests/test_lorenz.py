@@ -3,7 +3,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from neural_lam.lorenz import growth_rate, lorenz_step, lorenz_tendency, simulate_lorenz
+from neural_lam.known_answers.lorenz import (
+    growth_rate,
+    lorenz_step,
+    lorenz_tendency,
+    simulate_lorenz,
+)
 
 
 def test_the_nonlinear_part_conserves_energy():

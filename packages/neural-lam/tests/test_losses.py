@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from neural_lam.losses import (
+from neural_lam.predictors.losses import (
     Crps,
     LeadWeighted,
     Likelihood,

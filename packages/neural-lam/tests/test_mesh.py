@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from neural_lam.connectivity import containing_triangle
-from neural_lam.mesh import (
+from neural_lam.graphs.connectivity import containing_triangle
+from neural_lam.graphs.mesh import (
     containing_cell,
     icosahedral_levels,
     lattice_edges,

@@ -3,8 +3,8 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.construction import Grid, Icosahedral, Rectangular
-from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_figure
+from neural_lam.graphs.construction import Grid, Icosahedral, Rectangular
+from neural_lam.verification.plots import draw_graph, draw_maps, draw_scores, save_figure
 
 LEADS = np.array([6, 12], "timedelta64[h]").astype("timedelta64[ns]")
 

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from neural_lam import layers
-from neural_lam.construction import Grid, Rectangular
-from neural_lam.predictors import GraphLAM, HiLAM, HiLAMParallel
+from neural_lam.graphs.construction import Grid, Rectangular
+from neural_lam.networks import layers
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.networks.hi_lam import HiLAM
+from neural_lam.networks.hi_lam_parallel import HiLAMParallel
 
 SHAPE = (12, 18)
 

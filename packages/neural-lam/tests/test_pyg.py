@@ -3,9 +3,9 @@ import sys
 import pytest
 import torch
 
-from neural_lam.construction import Grid, Rectangular
-from neural_lam.graph import Graph
-from neural_lam.pyg import from_pyg, to_pyg
+from neural_lam.graphs.construction import Grid, Rectangular
+from neural_lam.graphs.graph import Graph
+from neural_lam.graphs.pyg import from_pyg, to_pyg
 
 
 @pytest.fixture(params=[False, True])

@@ -3,8 +3,8 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.autoregression import gaussian_crps
-from neural_lam.verification import radial_spectrum, scores, sums
+from neural_lam.known_answers.autoregression import gaussian_crps
+from neural_lam.verification.scores import radial_spectrum, scores, sums
 
 RNG = np.random.default_rng(0)
 N, T, ROWS, COLUMNS = 12, 3, 5, 7

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from neural_lam.simulators import (
+from neural_lam.known_answers.two_layer import (
     TwoLayerFlow,
     energy,
     invert,

@@ -7,9 +7,10 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from neural_lam.data.module import GriddedData
-from neural_lam.guards import NonFiniteError, NonFiniteGuard
-from neural_lam.predictors import GraphLAM
-from neural_lam.training import Forecaster, rollout_length, warmup_cosine
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.shell.guards import NonFiniteError, NonFiniteGuard
+from neural_lam.training.forecaster import Forecaster, rollout_length
+from neural_lam.training.gridded import warmup_cosine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:")
 

@@ -7,18 +7,19 @@ import torch
 import xarray as xr
 
 from neural_lam.__main__ import main
-from neural_lam.checkpoints import CheckpointError
-from neural_lam.construction import Grid, Icosahedral, Rectangular
 from neural_lam.data.upstream import UpstreamData
-from neural_lam.predictors import GraphLAM, HiLAM, HiLAMParallel
-from neural_lam.rollout import rollout
-from neural_lam.training import build_predictor
-from neural_lam.upstream import (
+from neural_lam.graphs.construction import Grid, Icosahedral, Rectangular
+from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.networks.hi_lam import HiLAM
+from neural_lam.networks.hi_lam_parallel import HiLAMParallel
+from neural_lam.predictors.rollout import rollout
+from neural_lam.shell.checkpoints import CheckpointError
+from neural_lam.training.building import build_predictor
+from neural_lam.upstream.graphs import read_upstream_graph, write_upstream_graph
+from neural_lam.upstream.weights import (
     read_upstream_checkpoint,
-    read_upstream_graph,
     translate_weights,
     upstream_network,
-    write_upstream_graph,
 )
 
 SHAPE = (20, 31)

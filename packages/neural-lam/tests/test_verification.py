@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neural_lam.verification import bootstrap_ratio, bootstrap_rmse, scores, sums
+from neural_lam.verification.scores import bootstrap_ratio, bootstrap_rmse, scores, sums
 
 RNG = np.random.default_rng(0)
 

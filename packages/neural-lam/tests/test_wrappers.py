@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from neural_lam.baselines import fit_stencil, roll_stencil
-from neural_lam.predictors import GridNetwork
-from neural_lam.rollout import rollout
-from neural_lam.wrappers import (
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.baselines import fit_stencil, roll_stencil
+from neural_lam.predictors.rollout import rollout
+from neural_lam.predictors.step import (
     BoundaryForced,
     Clamped,
     LinearGuess,

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from neural_lam import __version__
-from neural_lam.configuration import InputError, near_miss
+from neural_lam.shell.configuration import near_miss
+from neural_lam.shell.errors import InputError
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed), 2 (bad input)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        from neural_lam.configuration import shipped_configs
+        from neural_lam.shell.configuration import shipped_configs
 
         print(USAGE.format(configs=", ".join(shipped_configs())), end="")
         return 0

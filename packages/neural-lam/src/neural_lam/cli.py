@@ -12,7 +12,7 @@ def main(arguments: Sequence[str]) -> None:
     # A class of the user, given by class_path, stands where the command is run.
     sys.path.append(os.getcwd())
     from neural_lam import verbs
-    from neural_lam.commands import run_function, run_lightning
+    from neural_lam.shell.commands import run_function, run_lightning
 
     functions: dict[str, Callable[..., None]] = {
         "convert": verbs.convert,

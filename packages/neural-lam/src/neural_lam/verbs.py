@@ -12,14 +12,20 @@ import torch
 import xarray as xr
 import yaml
 
-from neural_lam import evaluation
+from neural_lam.data.example_data import ERA5_UK, fetch, from_file, two_layer_window, write_store
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import write_statistics
-from neural_lam.example_data import ERA5_UK, fetch, from_file, two_layer_window, write_store
-from neural_lam.graph import write_graph
-from neural_lam.plots import draw_graph, draw_maps, draw_scores, save_animation, save_figure
-from neural_lam.simulators import TwoLayerFlow
-from neural_lam.upstream import write_upstream_graph
+from neural_lam.graphs.graph import write_graph
+from neural_lam.known_answers.two_layer import TwoLayerFlow
+from neural_lam.upstream.graphs import write_upstream_graph
+from neural_lam.verification import store as evaluation
+from neural_lam.verification.plots import (
+    draw_graph,
+    draw_maps,
+    draw_scores,
+    save_animation,
+    save_figure,
+)
 
 __all__ = ["convert", "example_data", "graph", "statistics", "verify"]
 
@@ -259,7 +265,7 @@ def convert(
         lead_steps: Steps of the forecasts.
     """
     from neural_lam.data.upstream import UpstreamData, output_bounds
-    from neural_lam.training import UpstreamForecaster
+    from neural_lam.training.upstream import UpstreamForecaster
 
     settings: dict[str, object] = {
         "config": str(Path(upstream).resolve()),
@@ -282,10 +288,10 @@ def convert(
     content = {
         "trainer": {"logger": False, "enable_model_summary": False},
         "model": {
-            "class_path": "neural_lam.training.UpstreamForecaster",
+            "class_path": "neural_lam.UpstreamForecaster",
             "init_args": {"checkpoint": forecaster.checkpoint, "lower": lower, "upper": upper},
         },
-        "data": {"class_path": "neural_lam.data.upstream.UpstreamData", "init_args": settings},
+        "data": {"class_path": "neural_lam.UpstreamData", "init_args": settings},
     }
     partial = folder / "forecast.part"
     partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neural_lam.baselines import fit_stencil, stencil_residual
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_names
 from neural_lam.data.statistics import Statistics, moments, state_statistics
-from neural_lam.direct import DayGuess, fit_day_guess
-from neural_lam.graph import Graph, graph_from_dict, graph_to_dict
+from neural_lam.graphs.graph import Graph, graph_from_dict, graph_to_dict
+from neural_lam.predictors.baselines import fit_stencil, stencil_residual
+from neural_lam.predictors.direct import DayGuess, fit_day_guess
+from neural_lam.shell.errors import InputError
 
 __all__ = [
     "Domain",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Guess(NamedTuple):
-    """A linear stencil in standardised units, as `neural_lam.wrappers.LinearGuess` takes it.
+    """A linear stencil in standardised units, as `neural_lam.predictors.step.LinearGuess` takes it.
 
     Arguments:
         kernel: Weights on the state, ``(V, V, K, K)``.
@@ -143,7 +143,7 @@ def _static_fields(graph: Graph, interior: Tensor) -> Tensor:
 def fit_guess(
     store: Datastore, statistics: Statistics, width: int, reach: int, start: int, stop: int
 ) -> Guess:
-    """The linear stencil of a period, see `neural_lam.baselines.fit_stencil`."""
+    """The linear stencil of a period, see `neural_lam.predictors.baselines.fit_stencil`."""
     states = ((store.states(start, stop) - statistics.mean) / statistics.std).double()
     mean = states.mean(0)
     num_variables = states.shape[-1]

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.configuration import InputError
+from neural_lam.shell.errors import InputError
 
 __all__ = [
     "ChunkReader",

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.configuration import InputError
+from neural_lam.shell.errors import InputError
 
 __all__ = ["FORCINGS", "cos_zenith", "forcing", "forcing_names", "forcing_window"]
 

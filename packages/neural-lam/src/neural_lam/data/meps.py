@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import ChunkReader, Feature, check_finite
 from neural_lam.data.mllam import ForcingMoments, inverse_projection, read_yaml
 from neural_lam.data.statistics import Statistics
+from neural_lam.shell.errors import InputError
 
 __all__ = ["MepsStore"]
 

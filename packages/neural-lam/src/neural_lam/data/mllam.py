@@ -16,9 +16,9 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import ChunkReader, Feature, check_finite, uniform_step
 from neural_lam.data.statistics import Statistics
+from neural_lam.shell.errors import InputError
 
 __all__ = ["ForcingMoments", "PreparedStore", "inverse_projection", "read_yaml"]
 

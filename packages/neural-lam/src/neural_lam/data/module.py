@@ -5,14 +5,14 @@ from pathlib import Path
 import lightning.pytorch as lightning
 import torch
 
-from neural_lam.configuration import InputError
-from neural_lam.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.data.domain import Domain, make_domain, steps_per_day
 from neural_lam.data.fields import FieldStore
 from neural_lam.data.windows import Windows
-from neural_lam.graph import Graph, read_graph
-from neural_lam.loading import EvaluationLoader, TrainingLoader
-from neural_lam.upstream import read_upstream_graph
+from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
+from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.shell.errors import InputError
+from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
+from neural_lam.upstream.graphs import read_upstream_graph
 
 __all__ = ["GriddedData"]
 
@@ -31,7 +31,7 @@ class GriddedData(lightning.LightningDataModule):
         guess_reach: Grid points that a linear first guess of the next state sees to each side;
             0 for none. At most the boundary's width.
         day_components: Principal components that a linear guess from the day before sees; 0 for
-            no such guess. A `neural_lam.training.DirectForecaster` needs one.
+            no such guess. A `neural_lam.DirectForecaster` needs one.
         held_boundary: Whether that guess has to do without the future boundary.
         validation_from: Fraction of the times at which validation begins.
         test_from: Fraction of the times at which the test begins.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore, FieldStore
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, read_yaml
+from neural_lam.shell.errors import InputError
 
 __all__ = ["open_datastore", "open_upstream"]
 

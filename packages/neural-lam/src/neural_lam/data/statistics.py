@@ -10,8 +10,8 @@ from typing import NamedTuple
 import xarray as xr
 from torch import Tensor
 
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore
+from neural_lam.shell.errors import InputError
 
 __all__ = ["Moments", "Statistics", "combine", "moments", "state_statistics", "write_statistics"]
 

@@ -6,16 +6,16 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from neural_lam.configuration import InputError
-from neural_lam.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.data.domain import Domain
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, read_yaml
 from neural_lam.data.readers import open_upstream
 from neural_lam.data.windows import Batch
-from neural_lam.graph import Graph, read_graph
-from neural_lam.loading import EvaluationLoader, TrainingLoader
-from neural_lam.upstream import read_upstream_graph
+from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
+from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.shell.errors import InputError
+from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
+from neural_lam.upstream.graphs import read_upstream_graph
 
 __all__ = ["UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neural_lam.configuration import InputError
 from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_window
+from neural_lam.shell.errors import InputError
 
 __all__ = ["Batch", "Windows"]
 

@@ -1,0 +1,1 @@
+"""Simulators and fields whose dynamics or forecasts are known exactly."""

@@ -1,0 +1,1 @@
+"""Networks from the features of a grid to a field on it."""

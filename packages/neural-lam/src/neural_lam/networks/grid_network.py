@@ -1,0 +1,220 @@
+r"""Graph networks that map the features of a grid to a field on it.
+
+A network sees node-first tensors: features ``(G, B, F)`` to outputs ``(G, B, V)``. The
+embeddings of the static graph don't depend on the state; `embed` computes them once and
+every step of a rollout takes them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from neural_lam.graphs.graph import EdgeSet, Graph
+from neural_lam.networks.fused import Fusion
+from neural_lam.networks.layers import (
+    MLP,
+    Edges,
+    InteractionNet,
+    PropagationNet,
+    Save,
+    Static,
+    fusion,
+)
+from neural_lam.shell.errors import InputError
+
+__all__ = ["Codec", "Embedded", "GridNetwork", "Levels", "Width", "embedded", "make_width", "wide"]
+
+
+class GridNetwork(nn.Module, ABC):
+    """A network from grid features to grid outputs."""
+
+    @abstractmethod
+    def embed(self) -> Any:
+        """Embeddings of the static graph, for `forward`."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, embedded: Any) -> Tensor:
+        """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
+
+
+class Embedded(NamedTuple):
+    """Embeddings of a static graph.
+
+    Arguments:
+        g2m: Of the edges from the grid to the mesh.
+        m2g: Of the edges from the mesh to the grid.
+        mesh: Of the nodes of each level, ``(N_l, D)``.
+        m2m: Of the edges within each level.
+        up: Of the edges from each level to the next coarser.
+        down: Of the edges back.
+    """
+
+    g2m: Static
+    m2g: Static
+    mesh: list[Tensor]
+    m2m: list[Static]
+    up: list[Static]
+    down: list[Static]
+
+
+class Width(NamedTuple):
+    """What all networks within a network share.
+
+    Arguments:
+        hidden_size: Features of all states.
+        hidden_layers: Of each network.
+        fusion: How to fuse; plain autograd without.
+    """
+
+    hidden_size: int
+    hidden_layers: int
+    fusion: Fusion | None
+
+    def mlp(self, num_inputs: int, num_outputs: int | None = None) -> MLP:
+        """A network to hidden states, or to outputs without normalisation."""
+        d = self.hidden_size
+        return MLP(
+            num_inputs,
+            d,
+            num_outputs or d,
+            hidden_layers=self.hidden_layers,
+            normalise=num_outputs is None,
+            fusion=self.fusion,
+        )
+
+    def net(
+        self,
+        edges: Any,
+        *,
+        propagate: bool = False,
+        update_edges: bool = True,
+        average: bool = False,
+    ) -> InteractionNet | PropagationNet:
+        """Message passing along edges."""
+        options: dict[str, Any] = {
+            "hidden_layers": self.hidden_layers,
+            "update_edges": update_edges,
+            "fusion": self.fusion,
+        }
+        if propagate:
+            return PropagationNet(edges, self.hidden_size, **options)
+        return InteractionNet(edges, self.hidden_size, average=average, **options)
+
+
+class Codec(nn.Module):
+    """From grid features to the finest level of a mesh, and back to grid outputs.
+
+    Arguments:
+        graph: Grid, mesh and edges.
+        num_inputs: Features of a grid node.
+        num_outputs: Outputs of a grid node.
+        width: Of the networks.
+        propagate: Whether encoder and decoder are propagation networks.
+    """
+
+    def __init__(
+        self, graph: Graph, num_inputs: int, num_outputs: int, width: Width, propagate: bool
+    ) -> None:
+        super().__init__()
+        d = width.hidden_size
+        self.g2m, self.m2g = Edges(graph.g2m), Edges(graph.m2g)
+        self.grid_embedder = width.mlp(num_inputs)
+        self.g2m_embedder = width.mlp(graph.g2m.features.shape[1])
+        self.m2g_embedder = width.mlp(graph.m2g.features.shape[1])
+        self.encoder = width.net(self.g2m, propagate=propagate, update_edges=False)
+        self.grid_mlp = width.mlp(d)
+        self.decoder = width.net(self.m2g, propagate=propagate, update_edges=False)
+        self.output_map = width.mlp(d, num_outputs)
+
+    def embed(self) -> tuple[Static, Static]:
+        """Embeddings of the edges to the mesh and back."""
+        return (
+            self.encoder.project(self.g2m_embedder(self.g2m.features)),
+            self.decoder.project(self.m2g_embedder(self.m2g.features)),
+        )
+
+    def encode(self, features: Tensor, mesh: Tensor, g2m: Static) -> tuple[Tensor, Tensor]:
+        """States of the grid ``(G, B, D)`` and of the mesh ``(N, B, D)``."""
+        grid = self.grid_embedder(features)
+        mesh, _ = self.encoder(grid, mesh, g2m)
+        return self.grid_mlp(grid, residual=grid), mesh
+
+    def decode(self, grid: Tensor, mesh: Tensor, m2g: Static) -> Tensor:
+        """Outputs ``(G, B, V)`` from the states of grid and mesh."""
+        grid, _ = self.decoder(mesh, grid, m2g)
+        output: Tensor = self.output_map(grid)
+        return output
+
+
+class Levels(nn.Module):
+    """Nodes and edges of a mesh, and their embeddings.
+
+    Arguments:
+        graph: Grid, mesh and edges.
+        width: Of the networks.
+    """
+
+    def __init__(self, graph: Graph, width: Width) -> None:
+        super().__init__()
+        for level, features in enumerate(graph.mesh_features):
+            self.register_buffer(f"features_{level}", features, persistent=False)
+        self.m2m, self.up, self.down = (
+            nn.ModuleList(Edges(edges) for edges in sets)
+            for sets in (graph.m2m, graph.up, graph.down)
+        )
+        self.mesh_embedders = nn.ModuleList(width.mlp(f.shape[1]) for f in graph.mesh_features)
+        self.m2m_embedders, self.up_embedders, self.down_embedders = (
+            _embedders(sets, width) for sets in (graph.m2m, graph.up, graph.down)
+        )
+
+    def embed(
+        self,
+        m2m_nets: Iterable[nn.Module],
+        up_nets: Iterable[nn.Module] = (),
+        down_nets: Iterable[nn.Module] = (),
+    ) -> tuple[list[Tensor], list[Static], list[Static], list[Static]]:
+        """Embedded nodes and edges, projected for the nets that see the edges first."""
+        mesh = [
+            embedder(getattr(self, f"features_{level}"))
+            for level, embedder in enumerate(self.mesh_embedders)
+        ]
+        return (
+            mesh,
+            _project(self.m2m_embedders, self.m2m, m2m_nets),
+            _project(self.up_embedders, self.up, up_nets),
+            _project(self.down_embedders, self.down, down_nets),
+        )
+
+
+def _embedders(sets: Iterable[EdgeSet], width: Width) -> nn.ModuleList:
+    return nn.ModuleList(width.mlp(edges.features.shape[1]) for edges in sets)
+
+
+def _project(
+    embedders: Iterable[nn.Module], sets: Iterable[nn.Module], nets: Iterable[nn.Module]
+) -> list[Static]:
+    return [
+        net.project(embedder(edges.features))  # type: ignore[operator]
+        for embedder, edges, net in zip(embedders, sets, nets, strict=True)
+    ]
+
+
+def embedded(ends: tuple[Static, Static], levels: Any) -> Embedded:
+    """Embeddings of a codec's edges and of the levels between."""
+    return Embedded(*ends, *levels)
+
+
+def wide(mesh: list[Tensor], batch: int) -> list[Tensor]:
+    """States of the levels, ``(N_l, D)``, the same for each of a batch: ``(N_l, B, D)``."""
+    return [state.unsqueeze(1).expand(-1, batch, -1) for state in mesh]
+
+
+def make_width(
+    num_layers: int, hidden_size: int, hidden_layers: int, fused: bool, save: Save
+) -> Width:
+    """Sizes of a network of layers, checked."""
+    if num_layers < 1:
+        raise InputError(f"num_layers must be at least 1, got {num_layers}")
+    return Width(hidden_size, hidden_layers, fusion(save) if fused else None)

@@ -1,0 +1,138 @@
+"""Encode-process-decode on a hierarchy of meshes, level by level."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from neural_lam.graphs.graph import Graph
+from neural_lam.networks.grid_network import (
+    Codec,
+    Embedded,
+    GridNetwork,
+    Levels,
+    Width,
+    embedded,
+    make_width,
+    wide,
+)
+from neural_lam.networks.hierarchy import EdgeStates, Hierarchy, check_levels
+from neural_lam.networks.layers import Save
+
+__all__ = ["HiLAM"]
+
+
+class _Sweep(nn.Module):
+    """One layer of Hi-LAM: down through the levels and up again, with steps within each.
+
+    Arguments:
+        levels: Of the mesh.
+        width: Of the networks.
+        propagate_up: Whether those up the hierarchy are propagation networks.
+        propagate_down: Whether those down the hierarchy are.
+        last: Whether the edges' states within levels and up are read no more.
+    """
+
+    def __init__(
+        self, levels: Levels, width: Width, propagate_up: bool, propagate_down: bool, last: bool
+    ) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            width.net(edges, propagate=propagate_down) for edges in levels.down
+        )
+        self.within_down = nn.ModuleList(width.net(edges) for edges in levels.m2m)
+        self.up = nn.ModuleList(
+            width.net(edges, propagate=propagate_up, update_edges=not last) for edges in levels.up
+        )
+        self.within_up = nn.ModuleList(
+            width.net(edges, update_edges=not last) for edges in levels.m2m
+        )
+
+    def forward(
+        self, mesh: list[Tensor], same: EdgeStates, up: EdgeStates, down: EdgeStates
+    ) -> tuple[list[Tensor], EdgeStates, EdgeStates, EdgeStates]:
+        """New states of the levels and of the edges within, up and down."""
+        mesh, same, up, down = list(mesh), list(same), list(up), list(down)
+        levels = range(len(mesh))
+        for level in reversed(levels):
+            if level + 1 < len(mesh):
+                mesh[level], down[level] = self.down[level](
+                    mesh[level + 1], mesh[level], down[level]
+                )
+            mesh[level], same[level] = self.within_down[level](
+                mesh[level], mesh[level], same[level]
+            )
+        for level in levels:
+            if level:
+                mesh[level], up[level - 1] = self.up[level - 1](
+                    mesh[level - 1], mesh[level], up[level - 1]
+                )
+            mesh[level], same[level] = self.within_up[level](mesh[level], mesh[level], same[level])
+        return mesh, same, up, down
+
+
+class HiLAM(GridNetwork):
+    """Encode-process-decode on a hierarchy of meshes, sweeping down and up.
+
+    A sweep up brings the encoded state to all levels. Every layer then sweeps down and up,
+    with a step within each level, and a last sweep down brings the result to the finest
+    level. Weights are separate by level, direction and layer.
+
+    Arguments:
+        graph: Grid, hierarchy of meshes and edges.
+        num_inputs: Features of a grid node.
+        num_outputs: Outputs of a grid node.
+        hidden_size: Features of all states within.
+        num_layers: Sweeps down and up.
+        hidden_layers: Of all networks within.
+        propagate: Whether encoder and decoder are propagation networks.
+        propagate_up: Whether those up the hierarchy are.
+        propagate_down: Whether those down the hierarchy are.
+        fused: Whether layers are fused; the same function in plain autograd if not.
+        save: What fused layers keep for the backward pass: ``nothing`` needs the least memory.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area
+        modeling.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        num_inputs: int,
+        num_outputs: int,
+        hidden_size: int = 64,
+        num_layers: int = 4,
+        hidden_layers: int = 1,
+        propagate: bool = False,
+        propagate_up: bool = False,
+        propagate_down: bool = False,
+        fused: bool = True,
+        save: Save = "activations",
+    ) -> None:
+        super().__init__()
+        width = make_width(num_layers, hidden_size, hidden_layers, fused, save)
+        check_levels("HiLAM", graph)
+        self.codec = Codec(graph, num_inputs, num_outputs, width, propagate)
+        self.levels = Levels(graph, width)
+        self.hierarchy = Hierarchy(self.levels, width, propagate_up, propagate_down)
+        self.processor = nn.ModuleList(
+            _Sweep(self.levels, width, propagate_up, propagate_down, last=layer == num_layers - 1)
+            for layer in range(num_layers)
+        )
+
+    def embed(self) -> Embedded:
+        """Embeddings of the nodes of all levels and of all sets of edges."""
+        first: Any = self.processor[0]
+        nets = first.within_down, self.hierarchy.initial, first.down
+        return embedded(self.codec.embed(), self.levels.embed(*nets))
+
+    def forward(self, features: Tensor, static: Embedded) -> Tensor:
+        """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
+        mesh = wide(static.mesh, features.shape[1])
+        grid, mesh[0] = self.codec.encode(features, mesh[0], static.g2m)
+        mesh, up = self.hierarchy.up(mesh, static.up)
+        same: EdgeStates = [*static.m2m]
+        down: EdgeStates = [*static.down]
+        for sweep in self.processor:
+            mesh, same, up, down = sweep(mesh, same, up, down)
+        return self.codec.decode(grid, self.hierarchy.down(mesh, down), static.m2g)

@@ -1,0 +1,1 @@
+"""From a state to forecasts: step predictors, simple forecasts, rollouts, losses."""

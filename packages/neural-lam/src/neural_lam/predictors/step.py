@@ -1,0 +1,292 @@
+r"""Step predictors: from a state to the next, built by wrapping.
+
+All see states ``(G, B, V)``, node first. A step predictor takes the current state, the one
+before, the forcing window ``(G, B, F)``, the true state of the next time, of which only the
+boundary may be read, and what `prepare` returned.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.shell.errors import InputError
+
+__all__ = ["BoundaryForced", "Clamped", "LinearGuess", "Residual", "Standardised", "StepPredictor"]
+
+
+class StepPredictor(nn.Module, ABC):
+    """One step of a forecast."""
+
+    @abstractmethod
+    def prepare(self) -> Any:
+        """What every step of a rollout shares."""
+
+    @abstractmethod
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+
+
+class LinearGuess(nn.Module):
+    """The next state of a linear stencil, from anomalies in a square around each node.
+
+    Nodes nearer to the edge than the square's reach see zeros beyond it.
+
+    Arguments:
+        kernel: Weights on the state, ``(V, V, K, K)``.
+        previous: Weights on the state before, ``(V, V)``.
+        mean: From which anomalies are counted, ``(G, V)``.
+        shape: Rows and columns of the grid.
+    """
+
+    kernel: Tensor
+    previous: Tensor
+    mean: Tensor
+
+    def __init__(
+        self, kernel: Tensor, previous: Tensor, mean: Tensor, shape: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("kernel", kernel)
+        self.register_buffer("previous", previous)
+        self.register_buffer("mean", mean.unsqueeze(1))
+        self.shape = shape
+
+    def forward(self, state: Tensor, previous: Tensor) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        by_feature = (state - self.mean).permute(1, 2, 0)
+        anomaly = by_feature.reshape(*by_feature.shape[:2], *self.shape)
+        following = nn.functional.conv2d(anomaly, self.kernel, padding="same")
+        before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
+        return following.flatten(2).permute(2, 0, 1) + before + self.mean
+
+
+class Residual(StepPredictor):
+    r"""Predicts the change, :math:`X_{t+1} = X_t + \sigma_\Delta f(\cdot) + \mu_\Delta`.
+
+    With a first guess :math:`g`, it predicts what that leaves,
+    :math:`X_{t+1} = g(X_t, X_{t-1}) + \sigma_g f(\cdot)`, and the network sees the guess.
+
+    The network's features are the two states, the forcing, the static fields and, at
+    boundary nodes, the change of the boundary towards the next time, if it may look ahead.
+
+    Arguments:
+        network: The function :math:`f`.
+        static: Static fields, ``(G, S)``.
+        interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
+        difference_mean: Of one-step differences in the state's units, ``(V,)``.
+        difference_std: Likewise.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether the network sees the last change in its own units instead of
+            the state before, from which it would have to find small differences.
+        guess: First guess of the next state.
+        guess_std: Standard deviation of what it leaves, ``(V,)``.
+    """
+
+    static: Tensor
+    frame: Tensor
+    difference_mean: Tensor
+    difference_std: Tensor
+    guess_std: Tensor
+
+    def __init__(
+        self,
+        network: GridNetwork,
+        static: Tensor,
+        interior: Tensor,
+        difference_mean: Tensor,
+        difference_std: Tensor,
+        *,
+        look_ahead: bool = False,
+        show_change: bool = False,
+        guess: LinearGuess | None = None,
+        guess_std: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.guess = guess
+        self.register_buffer("guess_std", difference_std if guess_std is None else guess_std)
+        self.register_buffer("static", static.unsqueeze(1))
+        self.register_buffer("frame", 1 - interior[:, None, None])
+        self.register_buffer("difference_mean", difference_mean)
+        self.register_buffer("difference_std", difference_std)
+
+    def prepare(self) -> Any:
+        """The network's embeddings."""
+        return self.network.embed()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        mean, std = self.difference_mean, self.difference_std
+        expected = state + mean if self.guess is None else self.guess(state, previous)
+        if self.show_change:
+            previous = (state - previous - mean) / std
+        parts = [state, previous, forcing, self.static.expand(-1, state.shape[1], -1)]
+        if self.look_ahead:
+            parts.append(self.frame * (boundary - state) / std)
+        if self.guess is not None:
+            parts.append((expected - state) / std)
+        change = self.network(torch.cat(parts, dim=-1), prepared)
+        following: Tensor = expected + change * self.guess_std
+        return following
+
+
+class BoundaryForced(StepPredictor):
+    """Replaces the boundary of every predicted state by the given one.
+
+    Arguments:
+        predictor: What predicts.
+        interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
+    """
+
+    interior: Tensor
+
+    def __init__(self, predictor: StepPredictor, interior: Tensor) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.register_buffer("interior", interior[:, None, None] > 0)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        # where, not a product with the mask: the future interior may hold anything.
+        return torch.where(
+            self.interior, self.predictor(state, previous, forcing, boundary, prepared), boundary
+        )
+
+
+class Standardised(StepPredictor):
+    r"""Works on :math:`(x - \mu) / \sigma` within, on physical units without.
+
+    Arguments:
+        predictor: What predicts standardised states.
+        state_mean: ``(V,)``.
+        state_std: ``(V,)``.
+        forcing_mean: ``(F,)``.
+        forcing_std: ``(F,)``.
+    """
+
+    state_mean: Tensor
+    state_std: Tensor
+    forcing_mean: Tensor
+    forcing_std: Tensor
+
+    def __init__(
+        self,
+        predictor: StepPredictor,
+        state_mean: Tensor,
+        state_std: Tensor,
+        forcing_mean: Tensor,
+        forcing_std: Tensor,
+    ) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.register_buffer("state_mean", state_mean)
+        self.register_buffer("state_std", state_std)
+        self.register_buffer("forcing_mean", forcing_mean)
+        self.register_buffer("forcing_std", forcing_std)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state in physical units, ``(G, B, V)``."""
+        mean, std = self.state_mean, self.state_std
+        following = self.predictor(
+            (state - mean) / std,
+            (previous - mean) / std,
+            (forcing - self.forcing_mean) / self.forcing_std,
+            (boundary - mean) / std,
+            prepared,
+        )
+        scaled: Tensor = following * std + mean
+        return scaled
+
+
+class Clamped(StepPredictor):
+    r"""Keeps variables within bounds, smoothly.
+
+    The predicted change :math:`\delta` is added where a variable's bounded range has been
+    mapped to the whole line, :math:`x \leftarrow g(g^{-1}(x) + \delta)`, with a logistic
+    function between two bounds and a softplus from one:
+
+    .. math:: g(u) = a + (b - a)/(1 + e^{-u}), \quad g(u) = a + \ln(1 + e^u), \quad
+        g(u) = b - \ln(1 + e^{-u}).
+
+    A state nearer to a bound than ``margin``, of the range between two bounds, counts as that
+    far inside, where the inverse is finite.
+
+    Arguments:
+        predictor: What predicts, in the units of the bounds.
+        lower: ``(V,)``, ``-inf`` where a variable has none.
+        upper: ``(V,)``, ``inf`` where a variable has none.
+        margin: Least distance from a bound.
+
+    Raises:
+        ValueError: A lower bound isn't below the upper one.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(
+        self, predictor: StepPredictor, lower: Tensor, upper: Tensor, *, margin: float = 1e-6
+    ) -> None:
+        super().__init__()
+        if not bool((lower < upper).all()):
+            raise InputError("lower bounds must be below the upper ones")
+        self.predictor, self.margin = predictor, margin
+        self.register_buffer("lower", lower)
+        self.register_buffer("upper", upper)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        following: Tensor = self.predictor(state, previous, forcing, boundary, prepared)
+        change = following - state
+        low, high = self.lower.isfinite(), self.upper.isfinite()
+        bounded = (low & high, low & ~high, ~low & high)
+        for which, inverse, forward in zip(bounded, _TO_LINE, _TO_RANGE, strict=True):
+            a, b = self.lower[which], self.upper[which]
+            on_line = inverse(state[..., which], a, b, self.margin)
+            moved = forward(on_line + change[..., which], a, b)
+            following = following.index_copy(-1, which.nonzero()[:, 0], moved)
+        return following
+
+
+def _inverse_softplus(x: Tensor, margin: float) -> Tensor:
+    # log(exp(x) - 1), which for large x is x itself.
+    x = x.clamp(min=margin)
+    return x + torch.log(-torch.expm1(-x))
+
+
+_TO_LINE: tuple[Callable[..., Tensor], ...] = (
+    lambda x, a, b, margin: torch.logit((x - a) / (b - a), eps=margin),
+    lambda x, a, b, margin: _inverse_softplus(x - a, margin),
+    lambda x, a, b, margin: -_inverse_softplus(b - x, margin),
+)
+_TO_RANGE: tuple[Callable[..., Tensor], ...] = (
+    lambda u, a, b: a + (b - a) * torch.sigmoid(u),
+    lambda u, a, b: a + nn.functional.softplus(u),
+    lambda u, a, b: b - nn.functional.softplus(-u),
+)

@@ -1,0 +1,1 @@
+"""What is the same in every package: errors, configuration, commands, checkpoints, loading."""

@@ -1,0 +1,180 @@
+"""The Lightning command line of the package: verbs, defaults, and errors in one line."""
+
+import hashlib
+import logging
+import warnings
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Callable, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from neural_lam.data.domain import domain_from_dict
+from neural_lam.shell.checkpoints import CheckpointError, read_checkpoint
+from neural_lam.shell.configuration import explain, innermost, resolve_configs
+from neural_lam.shell.errors import InputError
+from neural_lam.shell.guards import NonFiniteGuard
+from neural_lam.training.callbacks import ForecastWriter
+
+__all__ = ["CommandLine", "ForecastTrainer", "run_function", "run_lightning"]
+
+
+class ForecastTrainer(lightning.Trainer):
+    """A trainer that can also write forecasts."""
+
+    def forecast(
+        self,
+        model: lightning.LightningModule,
+        datamodule: lightning.LightningDataModule,
+        output: str,
+        ckpt_path: str,
+    ) -> None:
+        """Write forecasts of the test period as zarr with the dimensions of WeatherBench2.
+
+        Arguments:
+            model: What forecasts.
+            datamodule: What it forecasts from.
+            output: zarr store to write.
+            ckpt_path: Checkpoint of the model.
+        """
+        content = read_checkpoint(ckpt_path)
+        if "domain" not in content:
+            raise CheckpointError(ckpt_path, "not a checkpoint of a forecaster: it has no 'domain'")
+        self.callbacks.append(ForecastWriter(output, _training_attributes(ckpt_path, content)))  # type: ignore[attr-defined]
+        # Standardised, meshed and guessed as in the training, whatever the data say now.
+        model.adopt(domain_from_dict(content["domain"]))  # type: ignore[operator]
+        self.predict(model, datamodule=datamodule, ckpt_path=ckpt_path, return_predictions=False)
+
+
+def _training_attributes(path: str, content: dict[str, Any]) -> dict[str, str | int | float]:
+    weights = [
+        value
+        for name, value in content["state_dict"].items()
+        if name.endswith((".weight", ".bias"))
+    ]
+    attributes: dict[str, str | int | float] = {
+        "checkpoint": path,
+        "checkpoint_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "training_steps": int(content["global_step"]),
+        "num_weights": sum(value.numel() for value in weights),
+    }
+    for name, state in content.get("callbacks", {}).items():
+        if name.startswith("RunTimer"):
+            attributes["training_seconds"] = round(float(state["time_elapsed"]["train"]), 1)
+    return attributes
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI that explains bad input in one line and checks a checkpoint before reading."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's verbs and ``forecast``."""
+        return {**LightningCLI.subcommands(), "forecast": {"model", "datamodule"}}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that doesn't take the beginning of an option for the option."""
+        parser = super().init_parser(**kwargs)
+        parser.allow_abbrev = False
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse a command line, in which shipped configurations may stand by name."""
+        if not isinstance(args, list):
+            raise TypeError(f"args must be a list of words, got {type(args).__name__}")
+        resolved, self.files = resolve_configs(args)
+        verb = next((word for word in args if word in self._subcommand_parsers), "")
+        try:
+            super().parse_arguments(parser, resolved)
+        except ArgumentError as error:
+            actions = self._subcommand_parsers[verb]._actions if verb else []
+            names = [action.dest for action in actions]
+            raise InputError(explain(str(error), self.files, names, args)) from None
+
+    def _parse_ckpt_path(self) -> None:
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path and path not in {"best", "last", "hpc"} and "://" not in path:
+            read_checkpoint(path)
+        super()._parse_ckpt_path()
+
+    def instantiate_classes(self) -> None:
+        """Build the objects; a value that one of them refuses is the user's to mend."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError) as error:
+            place = f"{self.files[-1]}: " if self.files else ""
+            raise InputError(f"{place}{innermost(str(error))}") from error
+
+
+_TIPS = (
+    ".*torch.jit.*",
+    ".*does not have many workers.*",
+    ".*LightningCLI's args parameter.*",
+    "No seed found",
+    "Checkpoint directory .* exists and is not empty",
+    ".*isinstance.treespec, LeafSpec.*",
+)
+
+
+def quiet_lightning() -> None:
+    """Keep progress and warnings of a run, drop advertisements and tips."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _TIPS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def run_lightning(arguments: Sequence[str]) -> CommandLine:
+    """Run a LightningCLI verb.
+
+    Raises:
+        InputError: The command line, a configuration or a checkpoint is wrong.
+    """
+    quiet_lightning()
+    return CommandLine(
+        lightning.LightningModule,
+        lightning.LightningDataModule,
+        trainer_class=ForecastTrainer,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        # Not config.yaml: a folder of neural-lam 0.7 has one, which must stay.
+        save_config_kwargs={"overwrite": True, "config_filename": "neural-lam.yaml"},
+        # The loaders spread their samples over the ranks themselves.
+        trainer_defaults={"callbacks": [NonFiniteGuard()], "use_distributed_sampler": False},
+        parser_kwargs={"exit_on_error": False},
+        args=list(arguments),
+    )
+
+
+def run_function(function: Callable[..., None], arguments: Sequence[str], command: str) -> None:
+    """Run a verb that needs no Lightning model: a function whose parameters are its options.
+
+    Arguments:
+        function: The verb; its signature and docstring make the options and their help.
+        arguments: Command line after the verb.
+        command: What the help calls it, ``neural-lam verify``.
+
+    Raises:
+        InputError: The command line or a configuration is wrong.
+    """
+    resolved, files = resolve_configs(arguments)
+    parser = ArgumentParser(prog=command, exit_on_error=False)
+    parser.allow_abbrev = False
+    parser.add_argument("-c", "--config", action="config", help="YAML file with the options below")
+    parser.add_function_arguments(function)
+    if "data" in signature(function).parameters:
+        # So that the configuration of a training serves these verbs too.
+        for name in ("seed_everything", "trainer", "model", "ckpt_path"):
+            parser.add_argument(f"--{name}", type=Any, default=None, help=SUPPRESS)
+    try:
+        config = parser.parse_args(resolved)
+    except ArgumentError as error:
+        names = [action.dest for action in parser._actions]
+        raise InputError(explain(str(error), files, names, arguments)) from None
+    values = parser.instantiate_classes(config).as_dict()
+    function(**{name: values[name] for name in signature(function).parameters})

@@ -1,0 +1,1 @@
+"""Lightning modules that train forecasters, and what a run writes."""

@@ -1,0 +1,99 @@
+"""Training of a direct forecaster of every lead time within a day."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from neural_lam.data.domain import Domain
+from neural_lam.data.windows import Batch
+from neural_lam.graphs.graph import Graph
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.direct import DirectPredictor, damping_factors
+from neural_lam.predictors.losses import scaled_square_error
+from neural_lam.shell.randomness import keyed_generator
+from neural_lam.training.building import build_direct_predictor
+from neural_lam.training.gridded import GriddedForecaster
+
+__all__ = ["DirectForecaster"]
+
+
+class DirectForecaster(GriddedForecaster):
+    """A graph network trained to forecast each lead time within a day at once.
+
+    The data need `day_components`, see `neural_lam.predictors.direct`.
+
+    Arguments:
+        network: Makes the network from a graph and its numbers of inputs and outputs.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        num_leads: Lead times that a training step draws.
+        held_boundary: Whether to do without the future boundary; the data's guess too.
+        seed: Of the lead times drawn.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Graph, int, int], GridNetwork],
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+        num_leads: int = 4,
+        held_boundary: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
+        self.save_hyperparameters()
+        self.network, self.num_leads, self.seed = network, num_leads, seed
+
+    def build(self, domain: Domain) -> DirectPredictor:
+        """The predictor for a domain.
+
+        Raises:
+            InputError: The domain has no guess from the day before, or one of another boundary.
+        """
+        return build_direct_predictor(domain, self.network, held_boundary=self.held_boundary)
+
+    def _forecast(self, batch: Batch, leads: Tensor) -> Tensor:
+        found: Tensor = self.predictor(
+            batch.initial, batch.forcing, self.boundary(batch), batch.sample, leads
+        )
+        return found
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return self._forecast(batch, torch.arange(batch.target.shape[1], device=self.device))
+
+    def score_scale(self, num_steps: int) -> Tensor:
+        """What the linear guess leaves at each lead time, ``(T, V)``."""
+        guess = cast(DirectPredictor, self.predictor).guess
+        return guess.residual[:num_steps] * guess.scale
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of drawn lead times, in units of what the linear guess leaves."""
+        generator = keyed_generator(self.seed, self.global_step)
+        order = torch.randperm(batch.target.shape[1], generator=generator)
+        leads = order[: self.num_leads].to(self.device)
+        scale = self.score_scale(batch.target.shape[1])[leads][:, None]
+        forecast, truth = self._forecast(batch, leads) / scale, batch.target[:, leads] / scale
+        unit = torch.ones_like(self.loss_scale)
+        return scaled_square_error(forecast, truth, self.loss_weights, unit)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add what the linear guess leaves, the correction, and their product."""
+        leads = torch.arange(batch.target.shape[1], device=self.device)
+        linear, correction = cast(DirectPredictor, self.predictor).parts(
+            batch.initial, batch.forcing, self.boundary(batch), batch.sample, leads
+        )
+        left, correction = (batch.target - linear).double(), correction.double()
+        products = (left.square(), left * correction, correction.square())
+        self._add(torch.stack(products, dim=1))
+
+    def on_validation_epoch_end(self) -> None:
+        """Damp the correction as suits all windows of all ranks, and report its scores."""
+        left, product, power = self._total().reshape(3, -1, len(self.loss_scale))
+        factor = damping_factors(product, power)
+        cast(DirectPredictor, self.predictor).damping[: len(factor)] = factor
+        self._report("val", left - 2 * factor * product + factor.square() * power)

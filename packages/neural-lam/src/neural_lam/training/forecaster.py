@@ -1,0 +1,111 @@
+"""Training of a step predictor by its rollout."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from neural_lam.data.domain import Domain
+from neural_lam.data.windows import Batch
+from neural_lam.graphs.graph import Graph
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.losses import Loss, WeightedSquare, change_spread
+from neural_lam.predictors.rollout import rollout
+from neural_lam.predictors.step import StepPredictor
+from neural_lam.shell.errors import InputError
+from neural_lam.training.building import build_predictor
+from neural_lam.training.gridded import GriddedForecaster
+
+__all__ = ["Forecaster", "rollout_length"]
+
+
+def rollout_length(step: int, curriculum: dict[int, int]) -> int:
+    """Steps that training rolls out: the entry with the last start at or before ``step``."""
+    return curriculum[max(start for start in curriculum if start <= step)]
+
+
+class Forecaster(GriddedForecaster):
+    """A graph network trained to forecast by rolling out.
+
+    Arguments:
+        network: Makes the network from a graph and its numbers of inputs and outputs.
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        curriculum: Steps to roll out, by the training step from which they hold.
+        look_ahead: Whether the network sees the boundary of the next time.
+        show_change: Whether it sees the last change instead of the state before.
+        held_boundary: Whether the boundary stays as it was at the analysis time.
+        loss: Of the rollout; by default the weighted squared error.
+        feature_weights: Of the state features in the loss; by default all alike.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Graph, int, int], GridNetwork],
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.01,
+        curriculum: dict[int, int] | None = None,
+        look_ahead: bool = False,
+        show_change: bool = False,
+        held_boundary: bool = False,
+        loss: Loss | None = None,
+        feature_weights: list[float] | None = None,
+    ) -> None:
+        super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
+        self.save_hyperparameters()
+        self.curriculum = {int(k): int(v) for k, v in (curriculum or {0: 1}).items()}
+        if 0 not in self.curriculum or min(self.curriculum.values()) < 1:
+            raise ValueError(
+                f"curriculum must start at 0 with at least 1 step, got {self.curriculum}"
+            )
+        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.loss = WeightedSquare() if loss is None else loss
+        self.feature_weights = feature_weights
+
+    def build(self, domain: Domain) -> StepPredictor:
+        """The step predictor for a domain."""
+        return build_predictor(
+            domain, self.network, look_ahead=self.look_ahead, show_change=self.show_change
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+        return rollout(self.predictor, batch.initial, batch.forcing, self.boundary(batch))  # type: ignore[arg-type]
+
+    def score_scale(self, num_steps: int) -> Tensor:
+        """One-step changes, ``(V,)``."""
+        return self.loss_scale
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Loss of a rollout, errors in units of one-step changes."""
+        length = rollout_length(self.global_step, self.curriculum)
+        if length > batch.target.shape[1]:
+            raise ValueError(
+                f"the curriculum asks for {length} steps,"
+                f" but data.rollout_steps is {batch.target.shape[1]}"
+            )
+        short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
+        scale = self.loss_scale
+        weights = torch.full_like(scale, 1 / len(scale))
+        if self.feature_weights is not None:
+            if len(self.feature_weights) != len(scale):
+                raise InputError(
+                    f"feature_weights: expected {len(scale)}, one for each feature,"
+                    f" got {len(self.feature_weights)}"
+                )
+            weights = scale.new_tensor(self.feature_weights)
+        # In standardised units, as the published weights are.
+        std = cast(Domain, self.domain).statistics.std.to(scale)
+        spread = change_spread(scale / std, weights)
+        return self.loss(self(short) / std, short.target / std, spread, self.loss_weights).mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(self._squares(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("val", self._total())

@@ -1,0 +1,182 @@
+"""What forecasters share in training: the domain, exact scores over all devices, the schedule."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+
+from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
+from neural_lam.data.windows import Batch
+from neural_lam.predictors.losses import interior_mean
+
+__all__ = ["GriddedForecaster", "warmup_cosine"]
+
+
+def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
+    """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+class GriddedForecaster(lightning.LightningModule, ABC):
+    """What forecasters share: the domain, exact scores, optimiser and schedule.
+
+    Arguments:
+        learning_rate: Largest step size of AdamW.
+        warmup_steps: Steps over which it rises.
+        weight_decay: Of AdamW.
+        held_boundary: Whether the boundary stays as it was at the analysis time, instead of
+            following the truth.
+    """
+
+    loss_weights: Tensor
+    loss_scale: Tensor
+    predictor: nn.Module
+
+    def __init__(
+        self, learning_rate: float, warmup_steps: int, weight_decay: float, held_boundary: bool
+    ) -> None:
+        super().__init__()
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup_steps, self.held_boundary = warmup_steps, held_boundary
+        self.domain: Domain | None = None
+        self._sums = torch.zeros(0)
+
+    @abstractmethod
+    def build(self, domain: Domain) -> nn.Module:
+        """The predictor for a domain."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Forecast in physical units, ``(B, T, G, V)``."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Loss of a batch, at the current step."""
+
+    @abstractmethod
+    def score_scale(self, num_steps: int) -> Tensor:
+        """What an error counts as one by, ``(T, V)`` or ``(V,)``."""
+
+    def configure_model(self) -> None:
+        """Build the predictor for the data's domain, unless a checkpoint brought one."""
+        if self.domain is None and self._trainer is not None:
+            # Lightning's hook makes new tensors on the accelerator; a domain is made on the CPU.
+            with torch.device("cpu"):
+                domain = self.trainer.datamodule.domain  # type: ignore[attr-defined]
+            self.adopt(domain)
+
+    def adopt(self, domain: Domain) -> None:
+        """Build the predictor for a domain."""
+        self.domain = domain
+        self.predictor = self.build(domain)
+        self.register_buffer("loss_weights", domain.area * domain.interior)
+        self.register_buffer("loss_scale", domain.statistics.difference_std)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the domain, so that a checkpoint is complete."""
+        assert self.domain is not None
+        checkpoint["domain"] = domain_to_dict(self.domain)
+        # The command line keeps a network as its class path; a function would need pickled code.
+        hyperparameters = checkpoint.get("hyper_parameters", {})
+        for name in ("network", "loss"):
+            if callable(hyperparameters.get(name)):
+                del hyperparameters[name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the predictor when there is no data to build it for."""
+        if self.domain is None:
+            self.adopt(domain_from_dict(checkpoint["domain"]))
+
+    def boundary(self, batch: Batch) -> Tensor:
+        """States whose boundary a forecast may read, ``(B, T, G, V)``."""
+        if self.held_boundary:
+            return batch.initial[:, -1:].expand_as(batch.target)
+        return batch.target
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        loss = self.training_loss(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def _start_sums(self) -> None:
+        self._sums = torch.zeros(0, device=self.device, dtype=torch.float64)
+
+    def _squares(self, batch: Batch) -> Tensor:
+        squares: Tensor = (self(batch) - batch.target).double().square()
+        return squares
+
+    def _add(self, fields: Tensor) -> None:
+        """Add fields, ``(B, ..., G, V)``, to the sums over windows."""
+        # Sums, not means: ranks hold different numbers of windows.
+        total = interior_mean(fields, self.loss_weights.double()).sum(0)
+        count = total.new_full((1,), len(fields))
+        entry = torch.cat((count, total.flatten()))
+        self._sums = entry if not len(self._sums) else self._sums + entry
+
+    def _total(self) -> Tensor:
+        """Mean over all windows of all ranks."""
+        total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        return total[1:] / total[0]
+
+    def _report(self, split: str, square: Tensor) -> None:
+        rmse = square.reshape(-1, len(self.loss_scale)).sqrt()
+        scaled = (rmse / self.score_scale(rmse.shape[0])).square().mean()
+        self.log(f"{split}/loss", scaled, prog_bar=True, rank_zero_only=True)
+        for feature, name in enumerate(self._names()):
+            for lead in (0, rmse.shape[0] - 1):
+                self.log(
+                    f"{split}/rmse_{name}_step_{lead + 1}", rmse[lead, feature], rank_zero_only=True
+                )
+
+    def _names(self) -> list[str]:
+        return [feature.name for feature in self.trainer.datamodule.store.features]  # type: ignore[attr-defined]
+
+    def on_validation_epoch_start(self) -> None:
+        """Empty sums."""
+        self._start_sums()
+
+    def on_test_epoch_start(self) -> None:
+        """Empty sums."""
+        self._start_sums()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the squared errors of a batch."""
+        self._add(self._squares(batch))
+
+    def on_test_epoch_end(self) -> None:
+        """Scores over all windows of all ranks."""
+        self._report("test", self._total())
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Analysis indices ``(B,)`` and forecasts ``(B, T, G, V)``."""
+        return batch.sample, self(batch)
+
+    def _total_steps(self) -> int:
+        # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has
+        # restored their position, which is then lost.
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps
+        per_epoch = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs is not None else 1000
+        return epochs * per_epoch // self.trainer.accumulate_grad_batches
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and half a cosine over the whole training."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        total = self._total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,1 @@
+"""Graphs and weights of the upstream project."""

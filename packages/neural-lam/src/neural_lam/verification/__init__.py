@@ -1,0 +1,1 @@
+"""Forecast stores, their scores and their pictures."""
