@@ -10,8 +10,8 @@ from typing import Any
 from references import data_file
 from torch import Tensor
 
-from diffsmc import targets
-from diffsmc.targets import Target
+import diffsmc
+from diffsmc import Target
 
 __all__ = ["CASES", "Case", "mode_mass_error"]
 
@@ -46,15 +46,15 @@ def _case(target: Callable[[], Target], budget: float) -> Case:
 
 
 CASES = {
-    "funnel10": _case(lambda: targets.Funnel(10), 4.0e5),
-    "gmm40_2d": _case(lambda: targets.gmm40(2), 2.0e5),
-    "manywell32": _case(lambda: targets.ManyWell(32), 7.2e5),
-    "sonar": Case(lambda: targets.sonar(data_file("sonar")), _reference("sonar"), 2.5e5),
+    "funnel10": _case(lambda: diffsmc.Funnel(10), 4.0e5),
+    "gmm40_2d": _case(lambda: diffsmc.gmm40(2), 2.0e5),
+    "manywell32": _case(lambda: diffsmc.ManyWell(32), 7.2e5),
+    "sonar": Case(lambda: diffsmc.sonar(data_file("sonar")), _reference("sonar"), 2.5e5),
     "ionosphere": Case(
-        lambda: targets.ionosphere(data_file("ionosphere")), _reference("ionosphere"), 2.5e5
+        lambda: diffsmc.ionosphere(data_file("ionosphere")), _reference("ionosphere"), 2.5e5
     ),
-    "unequal_two_d2": _case(lambda: targets.two_modes(2, 0.2), 1.5e5),
-    "unequal_student_d10": _case(targets.student_mixture, 3.0e5),
+    "unequal_two_d2": _case(lambda: diffsmc.two_modes(2, 0.2), 1.5e5),
+    "unequal_student_d10": _case(diffsmc.student_mixture, 3.0e5),
 }
 
 
@@ -66,7 +66,7 @@ def mode_mass_error(target: Any, particles: Tensor, weights: Tensor) -> float:
         particles: ``(N, D)``.
         weights: Normalised, ``(N,)``.
     """
-    if isinstance(target, targets.ManyWell):
+    if isinstance(target, diffsmc.ManyWell):
         right = weights @ (particles[:, 0::2] > 0).to(weights.dtype)
         return float((right - target.right_mass).abs().mean())
     if not hasattr(target, "masses"):

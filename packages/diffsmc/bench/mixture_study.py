@@ -21,9 +21,11 @@ from typing import Any
 import torch
 from cases import CASES, mode_mass_error
 
-from diffsmc.methods import Method
-from diffsmc.randomness import keyed_generator
-from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
+from diffsmc.methods.method import Method
+from diffsmc.methods.mixture_diffusion import MixtureDiffusion
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.shell.randomness import keyed_generator
 
 HERE = Path(__file__).parent
 SETTINGS, RESULTS = HERE / "settings" / "mixture.json", HERE / "mixture_study.json"

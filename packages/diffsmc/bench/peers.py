@@ -28,12 +28,13 @@ from blackjax.smc import resampling  # noqa: E402
 from blackjax.smc.waste_free import waste_free_smc  # noqa: E402
 from cases import mode_mass_error  # noqa: E402
 
-from diffsmc import targets  # noqa: E402
-from diffsmc.kernels import HMC  # noqa: E402
-from diffsmc.methods import Method, Tempering  # noqa: E402
-from diffsmc.moves import dense_mass, diagonal_mass  # noqa: E402
-from diffsmc.randomness import keyed_generator  # noqa: E402
-from diffsmc.targets import Target  # noqa: E402
+import diffsmc  # noqa: E402
+from diffsmc import Target  # noqa: E402
+from diffsmc.methods.method import Method  # noqa: E402
+from diffsmc.methods.tempering import Tempering  # noqa: E402
+from diffsmc.shell.randomness import keyed_generator  # noqa: E402
+from diffsmc.smc.adaptation import dense_mass, diagonal_mass  # noqa: E402
+from diffsmc.smc.moves import HMC  # noqa: E402
 
 __all__ = ["Blackjax", "Ours", "Outcome", "Particles", "RandomWalk", "Tempered"]
 
@@ -122,16 +123,16 @@ def tempering(settings: Tempered, **options: Any) -> Tempering:
 
 def _log_density(target: Target) -> LogDensity:
     """Write one of our targets in JAX."""
-    if isinstance(target, targets.Funnel):
+    if isinstance(target, diffsmc.Funnel):
         return lambda x: (
             -0.5 * (x[0] / 3) ** 2 - math.log(3) - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0])
             - 0.5 * (target.dim - 1) * x[0] - 0.5 * target.dim * LOG_2PI
         )  # fmt: skip
-    if isinstance(target, targets.ManyWell):
+    if isinstance(target, diffsmc.ManyWell):
         return lambda x: jnp.sum(
             0.5 * x[0::2] + 6 * x[0::2] ** 2 - x[0::2] ** 4 - 0.5 * x[1::2] ** 2
         )
-    if isinstance(target, targets.LogisticRegression):
+    if isinstance(target, diffsmc.LogisticRegression):
         design, labels = jnp.asarray(target.design.numpy()), jnp.asarray(target.labels.numpy())
         return lambda x: (
             jnp.sum(labels * (design @ x) - jnp.logaddexp(0.0, design @ x))

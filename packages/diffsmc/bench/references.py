@@ -24,14 +24,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsmc.diagnostics import pareto_shape
-from diffsmc.estimators import effective_sample_size, evidence, log_mean_exp, weighted_moments
-from diffsmc.kernels import HMC
-from diffsmc.randomness import keyed_generator
-from diffsmc.reference import isotropic
-from diffsmc.smc import AdaptiveSchedule, Plan, Settings, freeze, smc, total_log_normalizer
-from diffsmc.targets import Target, ionosphere, sonar
-from diffsmc.tempering import TemperedPath
+from diffsmc import Target, ionosphere, sonar
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.references.gaussian import isotropic
+from diffsmc.shell.randomness import keyed_generator
+from diffsmc.smc.engine import Settings, freeze, smc, total_log_normalizer
+from diffsmc.smc.estimators import (
+    effective_sample_size,
+    evidence,
+    log_mean_exp,
+    pareto_shape,
+    weighted_moments,
+)
+from diffsmc.smc.moves import HMC
+from diffsmc.smc.path import Plan
+from diffsmc.smc.schedules import AdaptiveSchedule
 
 PATH = Path(__file__).with_name("references.json")
 TARGETS: dict[str, Callable[[str], Target]] = {"sonar": sonar, "ionosphere": ionosphere}

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from cases import CASES
 
-from diffsmc import targets
-from diffsmc.estimators import evidence
-from diffsmc.kernels import HMC
-from diffsmc.methods import Method, Tempering
-from diffsmc.randomness import keyed_generator
-from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
-from diffsmc.targets import Target
+import diffsmc
+from diffsmc import Target
+from diffsmc.methods.method import Method
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.tempering import Tempering
+from diffsmc.shell.randomness import keyed_generator
+from diffsmc.smc.estimators import evidence
+from diffsmc.smc.moves import HMC
 
 PATH = Path(__file__).with_suffix(".json")
 SHARP = HMC(10, target_acceptance=0.9)
@@ -45,7 +47,7 @@ def measure(target: Target, log_normalizer: float, method: Method, bridged: bool
 def main() -> None:
     """Measure all and write."""
     torch.set_num_threads(1)
-    brownian, rows = targets.BrownianMotion(), {}
+    brownian, rows = diffsmc.BrownianMotion(), {}
     methods = {
         "defaults": Tempering(),
         "five moves": Tempering(num_moves=5),
@@ -54,7 +56,7 @@ def main() -> None:
     }
     for name, method in methods.items():
         rows[f"Brownian motion, {name}"] = (brownian, float(brownian.log_normalizer or 0.0), method)
-    gaussian = targets.correlated_gaussian(10)
+    gaussian = diffsmc.correlated_gaussian(10)
     rows["correlated Gaussian"] = (gaussian, float(gaussian.log_normalizer or 0.0), Tempering())
     for name in ("gmm40_2d", "unequal_two_d2", "manywell32", "ionosphere"):
         rows[name] = (CASES[name].target(), CASES[name].log_normalizer(), Tempering())

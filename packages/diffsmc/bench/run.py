@@ -29,12 +29,15 @@ import torch  # noqa: E402
 from cases import CASES, Case  # noqa: E402
 from peers import Blackjax, Ours, Outcome, Particles, RandomWalk, Tempered, tempering  # noqa: E402
 
-from diffsmc import targets  # noqa: E402
-from diffsmc.kernels import HMC  # noqa: E402
-from diffsmc.methods import Method, Tempering  # noqa: E402
-from diffsmc.moves import diagonal_mass  # noqa: E402
-from diffsmc.randomness import keyed_generator  # noqa: E402
-from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture  # noqa: E402
+import diffsmc  # noqa: E402
+from diffsmc.methods.method import Method  # noqa: E402
+from diffsmc.methods.mixture_diffusion import MixtureDiffusion  # noqa: E402
+from diffsmc.methods.mixture_fit import MixtureFit  # noqa: E402
+from diffsmc.methods.reference_mixture import ReferenceMixture  # noqa: E402
+from diffsmc.methods.tempering import Tempering  # noqa: E402
+from diffsmc.shell.randomness import keyed_generator  # noqa: E402
+from diffsmc.smc.adaptation import diagonal_mass  # noqa: E402
+from diffsmc.smc.moves import HMC  # noqa: E402
 
 HERE = Path(__file__).parent
 SIZES = HERE / "settings" / "particles.json"
@@ -198,7 +201,7 @@ def speed(name: str, repeats: int, compiled: bool) -> None:
         line(name, f"time_ratio_{key}", ours / peer, None, None, list(range(repeats)), setting)
 
 
-def seconds(method: Method, target: targets.Target, islands: int, num: int) -> float:
+def seconds(method: Method, target: diffsmc.Target, islands: int, num: int) -> float:
     """CPU seconds of a run."""
     begin = time.process_time()
     with torch.no_grad():
@@ -208,7 +211,7 @@ def seconds(method: Method, target: targets.Target, islands: int, num: int) -> f
 
 def islands_ratio() -> None:
     """Time of sixteen islands over that of one, in turn."""
-    target = targets.Funnel(10)
+    target = diffsmc.Funnel(10)
     method = Tempering(levels=LEVELS, num_moves=2, adapt_islands=None)
     times = [(seconds(method, target, 1, 100), seconds(method, target, 16, 100)) for _ in range(8)]
     ratio = min(many for _, many in times[1:]) / min(one for one, _ in times[1:])
@@ -227,12 +230,12 @@ def growth() -> None:
     method = Tempering(
         levels=LEVELS, move=move, num_moves=1, mass=diagonal_mass, adapt_islands=None
     )
-    well, sizes = targets.ManyWell(32), [1000, 10_000, 100_000]
+    well, sizes = diffsmc.ManyWell(32), [1000, 10_000, 100_000]
     times = [min(seconds(method, well, 1, num) for _ in range(3)) for num in sizes]
     setting = f"manywell32, N = {sizes}, seconds {[round(t, 3) for t in times]}"
     line("growth_particles", "slope", slope(sizes, times), None, None, [0], setting)
     dims = [10, 30, 100, 300, 1000]
-    gaussians = [targets.Gaussian([0.0] * dim, scale=2.0) for dim in dims]
+    gaussians = [diffsmc.Gaussian([0.0] * dim, scale=2.0) for dim in dims]
     times = [min(seconds(method, one, 1, 4000) for _ in range(3)) for one in gaussians]
     setting = f"Gaussian, N = 4000, d = {dims}, seconds {[round(t, 3) for t in times]}"
     line("growth_dimension", "slope", slope(dims, times), None, None, [0], setting)

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
-from diffsmc.bridge import StratifiedPath, join_strata
-from diffsmc.kernels import HMC, Mass, log_density
-from diffsmc.mixture import Mixture
-from diffsmc.smc import FixedSchedule, Settings, freeze, smc, total_log_normalizer
-from diffsmc.targets import GaussianMixture, differentiate
+from diffsmc import GaussianMixture, differentiate
+from diffsmc.paths.bridge import StratifiedPath, join_strata
+from diffsmc.references.mixture import Mixture
+from diffsmc.smc.density import Mass, log_density
+from diffsmc.smc.engine import Settings, freeze, smc, total_log_normalizer
+from diffsmc.smc.moves import HMC
+from diffsmc.smc.schedules import FixedSchedule
 
 
 @pytest.fixture

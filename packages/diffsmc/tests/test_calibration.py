@@ -9,10 +9,10 @@ import torch
 from scipy import stats
 from torch.distributions import HalfCauchy, Normal, constraints
 
-from diffsmc.kernels import HMC
-from diffsmc.methods import Tempering
-from diffsmc.resampling import systematic
-from diffsmc.targets import Parameter, Posterior
+from diffsmc import Parameter, Posterior
+from diffsmc.methods.tempering import Tempering
+from diffsmc.smc.moves import HMC
+from diffsmc.smc.resampling import systematic
 
 NUM_SETS, NUM_DRAWS, NUM_BINS = 640, 63, 16
 ERRORS = torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]).double()

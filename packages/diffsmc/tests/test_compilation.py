@@ -3,11 +3,12 @@ import warnings
 import pytest
 import torch
 
-from diffsmc.kernels import HMC, Mass, trajectory
-from diffsmc.methods import Tempering
-from diffsmc.reference import isotropic
-from diffsmc.targets import LogisticRegression, ManyWell
-from diffsmc.tempering import TemperedPath
+from diffsmc import LogisticRegression, ManyWell
+from diffsmc.methods.tempering import Tempering
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.references.gaussian import isotropic
+from diffsmc.smc.density import Mass, trajectory
+from diffsmc.smc.moves import HMC
 
 
 def start(path, generator):

@@ -5,11 +5,12 @@ import sys
 
 import torch
 
-from diffsmc.descriptions import describe
-from diffsmc.methods import Diffusion, Tempering
-from diffsmc.networks import VectorNetwork
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.targets import breast_cancer
+from diffsmc import breast_cancer
+from diffsmc.methods.denoising import Diffusion
+from diffsmc.methods.tempering import Tempering
+from diffsmc.potentials.learned import VectorNetwork
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.results.descriptions import describe
 
 
 def test_objects_of_the_same_settings_have_one_description():
@@ -23,8 +24,8 @@ def test_objects_of_the_same_settings_have_one_description():
 def test_a_description_is_the_same_in_another_process():
     here = json.dumps([describe(Diffusion()), describe(breast_cancer())])
     program = (
-        "import json; from diffsmc.descriptions import describe\n"
-        "from diffsmc.methods import Diffusion; from diffsmc.targets import breast_cancer\n"
+        "import json; from diffsmc.results.descriptions import describe\n"
+        "from diffsmc import Diffusion, breast_cancer\n"
         "print(json.dumps([describe(Diffusion()), describe(breast_cancer())]))"
     )
     there = subprocess.run(

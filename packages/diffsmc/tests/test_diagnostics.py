@@ -3,16 +3,17 @@ import math
 import pytest
 import torch
 
-from diffsmc.diagnostics import Record, compare, diagnose, mode_masses, pareto_shape
-from diffsmc.estimators import Evidence, evidence
-from diffsmc.kernels import HMC
-from diffsmc.methods import Tempering
-from diffsmc.reference import isotropic
-from diffsmc.resampling import systematic
-from diffsmc.results import to_inference_data, to_record
-from diffsmc.smc import FixedSchedule, Settings, start, step
-from diffsmc.targets import Funnel, Gaussian, ManyWell, correlated_gaussian, two_modes
-from diffsmc.tempering import TemperedPath
+from diffsmc import Funnel, Gaussian, ManyWell, correlated_gaussian, two_modes
+from diffsmc.methods.tempering import Tempering
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.references.gaussian import isotropic
+from diffsmc.results.diagnostics import Record, compare, diagnose, mode_masses
+from diffsmc.results.inference_data import to_inference_data, to_record
+from diffsmc.smc.engine import Settings, start, step
+from diffsmc.smc.estimators import Evidence, evidence, pareto_shape
+from diffsmc.smc.moves import HMC
+from diffsmc.smc.resampling import systematic
+from diffsmc.smc.schedules import FixedSchedule
 
 
 def healthy():

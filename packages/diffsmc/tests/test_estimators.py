@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from diffsmc.estimators import (
+from diffsmc.smc.estimators import (
     conditional_ess,
     effective_sample_size,
     evidence,

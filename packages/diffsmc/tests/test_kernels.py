@@ -1,21 +1,12 @@
 import pytest
 import torch
 
-from diffsmc import kernels
-from diffsmc.kernels import (
-    HMC,
-    MALA,
-    PCN,
-    RWM,
-    ULA,
-    Density,
-    Mass,
-    leapfrog,
-    log_density,
-)
-from diffsmc.reference import GaussianReference, isotropic
-from diffsmc.targets import LogDensity, correlated_gaussian, differentiate
-from diffsmc.tempering import TemperedPath
+from diffsmc import LogDensity, correlated_gaussian, differentiate
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.references.gaussian import GaussianReference, isotropic
+from diffsmc.smc import moves as kernels
+from diffsmc.smc.density import Density, Mass, leapfrog, log_density
+from diffsmc.smc.moves import HMC, MALA, PCN, RWM, ULA
 
 MOVES = [HMC(4), MALA(), RWM(), PCN(), ULA()]
 TARGET = correlated_gaussian(3)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffsmc.loading import EvaluationLoader, TrainingLoader
+from diffsmc.shell.loading import EvaluationLoader, TrainingLoader
 
 
 class Numbers:
@@ -18,7 +18,7 @@ class Numbers:
 @pytest.fixture
 def ranks(monkeypatch):
     def pretend(rank, size):
-        monkeypatch.setattr("diffsmc.loading._rank_and_size", lambda: (rank, size))
+        monkeypatch.setattr("diffsmc.shell.loading._rank_and_size", lambda: (rank, size))
 
     return pretend
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from diffsmc.losses import score_matching_loss
-from diffsmc.networks import VectorNetwork
-from diffsmc.potentials import log_ratio_and_grad
-from diffsmc.targets import Gaussian
+from diffsmc import Gaussian
+from diffsmc.potentials.learned import VectorNetwork
+from diffsmc.potentials.monte_carlo import log_ratio_and_grad
+from diffsmc.training.losses import score_matching_loss
 
 
 class Exact(torch.nn.Module):

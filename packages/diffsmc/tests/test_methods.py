@@ -1,12 +1,14 @@
 import pytest
 import torch
 
-from diffsmc.estimators import evidence, lee_whiteley_variance
-from diffsmc.kernels import HMC
-from diffsmc.methods import Diffusion, Tempering, merge_islands
-from diffsmc.moves import dense_mass
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.targets import LinearRegression, LogDensity, Target
+from diffsmc import LinearRegression, LogDensity, Target
+from diffsmc.methods.denoising import Diffusion
+from diffsmc.methods.method import merge_islands
+from diffsmc.methods.tempering import Tempering
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.smc.adaptation import dense_mass
+from diffsmc.smc.estimators import evidence, lee_whiteley_variance
+from diffsmc.smc.moves import HMC
 
 
 class Counted(Target):
@@ -85,7 +87,7 @@ def test_an_adapted_run_does_not_claim_to_be_unbiased(regression, generator):
 
 
 def test_the_single_run_variance_matches_the_islands(regression, generator):
-    from diffsmc.resampling import multinomial
+    from diffsmc.smc.resampling import multinomial
 
     method = Tempering(0.7, move=HMC(5), resample=multinomial)
     result = method.run(regression, 100, 300, generator=generator)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from diffsmc.mixture import (
+from diffsmc import GaussianMixture, StudentMixture, differentiate
+from diffsmc.references.mixture import (
     Mixture,
     adapt_weights,
     expectation_maximization,
@@ -10,7 +11,6 @@ from diffsmc.mixture import (
     sample_component,
     split_components,
 )
-from diffsmc.targets import GaussianMixture, StudentMixture, differentiate
 
 
 @pytest.fixture

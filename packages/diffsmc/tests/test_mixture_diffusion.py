@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from diffsmc.mixture import Mixture, log_joint, sample_component
-from diffsmc.mixture_diffusion import (
+from diffsmc import GaussianMixture
+from diffsmc.paths.mixture_diffusion import (
     MixtureDiffusionPath,
     MonteCarloRatio,
     UnitRatio,
@@ -10,9 +10,9 @@ from diffsmc.mixture_diffusion import (
     denoise,
     diffuse,
 )
-from diffsmc.schedules import cosine_variances
-from diffsmc.smc import FixedSchedule, Settings, smc, total_log_normalizer
-from diffsmc.targets import GaussianMixture
+from diffsmc.references.mixture import Mixture, log_joint, sample_component
+from diffsmc.smc.engine import Settings, smc, total_log_normalizer
+from diffsmc.smc.schedules import FixedSchedule, cosine_variances
 
 MIXTURE = Mixture(
     torch.tensor([0.3, 0.7], dtype=torch.float64),
@@ -34,7 +34,7 @@ class Exact(GaussianMixture):
         return log_joint(MIXTURE, x).logsumexp(-1) + 0.7
 
     def log_prob_and_grad(self, x):
-        from diffsmc.mixture import log_prob_and_grad
+        from diffsmc.references.mixture import log_prob_and_grad
 
         value, grad = log_prob_and_grad(MIXTURE, x)
         return value + 0.7, grad

@@ -1,7 +1,8 @@
 import torch
 
-from diffsmc.kernels import HMC, Mass
-from diffsmc.moves import adapt_step, dense_mass, diagonal_mass, pool_masses
+from diffsmc.smc.adaptation import adapt_step, dense_mass, diagonal_mass, pool_masses
+from diffsmc.smc.density import Mass
+from diffsmc.smc.moves import HMC
 
 
 def test_masses_are_the_weighted_moments(generator):

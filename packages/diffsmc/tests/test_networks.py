@@ -1,8 +1,8 @@
 import torch
 
-from diffsmc.networks import LearnedPotential, VectorNetwork
-from diffsmc.potentials import log_ratio
-from diffsmc.targets import SkewedGaussian
+from diffsmc import SkewedGaussian
+from diffsmc.potentials.learned import LearnedPotential, VectorNetwork
+from diffsmc.potentials.monte_carlo import log_ratio
 
 
 def trained_by_chance(generator):

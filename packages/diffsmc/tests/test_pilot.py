@@ -3,15 +3,7 @@ import math
 import pytest
 import torch
 
-from diffsmc.pilot import (
-    cluster_chains,
-    cluster_factors,
-    join_clusters,
-    revisit,
-    run_pilot,
-    search,
-)
-from diffsmc.targets import (
+from diffsmc import (
     Funnel,
     Gaussian,
     GaussianMixture,
@@ -19,6 +11,14 @@ from diffsmc.targets import (
     ManyWell,
     student_mixture,
     two_modes,
+)
+from diffsmc.methods.pilot import (
+    cluster_chains,
+    cluster_factors,
+    join_clusters,
+    revisit,
+    run_pilot,
+    search,
 )
 
 

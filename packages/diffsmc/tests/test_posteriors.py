@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.distributions import Beta, Gamma, constraints
 
-from diffsmc.estimators import evidence
-from diffsmc.kernels import HMC
-from diffsmc.methods import Tempering
+from diffsmc.methods.tempering import Tempering
+from diffsmc.smc.estimators import evidence
+from diffsmc.smc.moves import HMC
 from diffsmc.targets import posteriordb
 from diffsmc.targets.posterior import Parameter, Posterior, constrain, free_shapes, unconstrain
 

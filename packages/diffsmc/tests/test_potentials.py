@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from diffsmc.potentials import MonteCarloPotential, NaivePotential, log_ratio
-from diffsmc.targets import Gaussian, SkewedGaussian
+from diffsmc import Gaussian, SkewedGaussian
+from diffsmc.potentials.monte_carlo import MonteCarloPotential, NaivePotential, log_ratio
 
 
 def exact_log_potential(mean, variance, x, lam):

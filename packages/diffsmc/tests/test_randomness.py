@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from diffsmc.randomness import _mix, keyed_generator, keyed_normal, keyed_uniform
+from diffsmc.shell.randomness import _mix, keyed_generator, keyed_normal, keyed_uniform
 
 # First outputs of SplitMix64 for state 1234567, from the published reference program.
 REFERENCE = [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from diffsmc.reference import GaussianReference, Whitened, fit_gaussian, isotropic, laplace
-from diffsmc.targets import Gaussian, LogDensity, breast_cancer, correlated_gaussian
+from diffsmc import Gaussian, LogDensity, breast_cancer, correlated_gaussian
+from diffsmc.references.gaussian import (
+    GaussianReference,
+    Whitened,
+    fit_gaussian,
+    isotropic,
+    laplace,
+)
 
 
 def test_laplace_is_exact_for_a_gaussian():

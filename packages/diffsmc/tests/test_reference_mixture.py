@@ -2,10 +2,12 @@ import pytest
 import torch
 from test_methods import Counted
 
-from diffsmc.estimators import evidence
-from diffsmc.mixture import log_joint
-from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
-from diffsmc.targets import Funnel, ManyWell, two_modes
+from diffsmc import Funnel, ManyWell, two_modes
+from diffsmc.methods.mixture_diffusion import MixtureDiffusion
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.references.mixture import log_joint
+from diffsmc.smc.estimators import evidence
 
 SMALL = MixtureFit(num_chains=100)
 METHODS = {
@@ -87,7 +89,7 @@ def test_refitting_makes_the_mixture_closer(generator):
 
 
 def test_rarely_found_modes_are_a_warning(generator):
-    from diffsmc.targets import student_mixture
+    from diffsmc import student_mixture
 
     method = ReferenceMixture(SMALL, refits=0, adapt_islands=None)
     result = method.run(student_mixture(), 2, 200, generator=generator)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffsmc import resampling
+from diffsmc.smc import resampling
 
 SCHEMES = [
     resampling.multinomial,

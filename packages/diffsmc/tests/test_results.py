@@ -4,11 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from diffsmc.configuration import InputError
-from diffsmc.diagnostics import diagnose
-from diffsmc.evaluation import build_report, evidence_of, marginal_gap, write_report
-from diffsmc.methods import Diffusion, Monitor, Tempering
-from diffsmc.plots import (
+from diffsmc import correlated_gaussian, two_modes
+from diffsmc.methods.denoising import Diffusion
+from diffsmc.methods.method import Monitor
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.tempering import Tempering
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.results.diagnostics import diagnose
+from diffsmc.results.evaluation import build_report, evidence_of, marginal_gap, write_report
+from diffsmc.results.inference_data import (
+    Snapshots,
+    read_result,
+    to_inference_data,
+    to_record,
+    write_result,
+)
+from diffsmc.results.plots import (
     draw_evidence,
     draw_marginals,
     draw_modes,
@@ -17,10 +29,7 @@ from diffsmc.plots import (
     draw_weights,
     save,
 )
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
-from diffsmc.results import Snapshots, read_result, to_inference_data, to_record, write_result
-from diffsmc.targets import correlated_gaussian, two_modes
+from diffsmc.shell.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,7 @@ def test_the_posterior_is_drawn_from_the_weighted_particles(runs):
 def test_named_parameters_join_the_posterior(generator):
     from torch.distributions import constraints
 
-    from diffsmc.targets import Parameter, Posterior
+    from diffsmc import Parameter, Posterior
 
     space = {"rate": Parameter(constraints.positive, (2,)), "shift": Parameter()}
     target = Posterior(

@@ -8,14 +8,18 @@ import pytest
 import torch
 import yaml
 
-from diffsmc.checkpoints import CheckpointError
-from diffsmc.methods import Diffusion, Monitor, Tempering
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.reference_mixture import MixtureDiffusion, MixtureFit, ReferenceMixture
-from diffsmc.results import read_result
-from diffsmc.resume import RunStore
-from diffsmc.selection import Automatic
-from diffsmc.targets import correlated_gaussian
+from diffsmc import correlated_gaussian
+from diffsmc.methods.automatic import Automatic
+from diffsmc.methods.denoising import Diffusion
+from diffsmc.methods.method import Monitor
+from diffsmc.methods.mixture_diffusion import MixtureDiffusion
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.resume import RunStore
+from diffsmc.methods.tempering import Tempering
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.results.inference_data import read_result
+from diffsmc.shell.checkpoints import CheckpointError
 
 PILOT = Tempering(0.5, num_moves=1, adapt_islands=None)
 FIT = MixtureFit(num_chains=16, search_moves=30, revisit_moves=4, weight_points=100)
@@ -102,7 +106,7 @@ def test_a_process_killed_by_the_system_resumes_bit_for_bit(tmp_path):
 
     def command(name):
         asked = {
-            "target": {"class_path": "diffsmc.targets.Funnel", "init_args": {"dim": 10}},
+            "target": {"class_path": "diffsmc.Funnel", "init_args": {"dim": 10}},
             "method": {"class_path": "diffsmc.Tempering", "init_args": {"adapt_islands": 1}},
             "num_islands": 4,
             "num_particles": 2000,

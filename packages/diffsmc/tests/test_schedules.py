@@ -1,8 +1,13 @@
 import pytest
 import torch
 
-from diffsmc.estimators import conditional_ess
-from diffsmc.schedules import bisect_level, cosine_variances, geometric_levels, transition_variance
+from diffsmc.smc.estimators import conditional_ess
+from diffsmc.smc.schedules import (
+    bisect_level,
+    cosine_variances,
+    geometric_levels,
+    transition_variance,
+)
 
 
 def test_cosine_variances_fall_from_one_to_zero():

@@ -4,12 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffsmc.estimators import evidence
-from diffsmc.kernels import HMC
-from diffsmc.methods import Tempering
-from diffsmc.reference_mixture import MixtureFit, ReferenceMixture
-from diffsmc.selection import Automatic
-from diffsmc.targets import (
+from diffsmc import (
     BrownianMotion,
     Funnel,
     LinearRegression,
@@ -20,6 +15,12 @@ from diffsmc.targets import (
     correlated_gaussian,
     two_modes,
 )
+from diffsmc.methods.automatic import Automatic
+from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.tempering import Tempering
+from diffsmc.smc.estimators import evidence
+from diffsmc.smc.moves import HMC
 
 METHOD = Automatic(Tempering(0.7), ReferenceMixture(MixtureFit(num_chains=100), adapt_islands=None))
 TRIALS = LogisticRegression(

@@ -1,28 +1,20 @@
 import pytest
 import torch
 
-from diffsmc import resampling
-from diffsmc.diffusion import DiffusionPath
-from diffsmc.kernels import HMC, MALA, PCN, RWM, ULA
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.reference import Whitened, isotropic
-from diffsmc.schedules import cosine_variances, geometric_levels
-from diffsmc.smc import (
+from diffsmc import LogDensity, NonFiniteLogDensityError, SkewedGaussian, correlated_gaussian
+from diffsmc.paths.diffusion import DiffusionPath
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.references.gaussian import Whitened, isotropic
+from diffsmc.smc import resampling
+from diffsmc.smc.engine import Settings, freeze, smc, start, total_log_normalizer
+from diffsmc.smc.moves import HMC, MALA, PCN, RWM, ULA
+from diffsmc.smc.schedules import (
     AdaptiveSchedule,
     FixedSchedule,
-    Settings,
-    freeze,
-    smc,
-    start,
-    total_log_normalizer,
+    cosine_variances,
+    geometric_levels,
 )
-from diffsmc.targets import (
-    LogDensity,
-    NonFiniteLogDensityError,
-    SkewedGaussian,
-    correlated_gaussian,
-)
-from diffsmc.tempering import TemperedPath
 
 LEVELS = geometric_levels(5, 0.05).tolist()
 

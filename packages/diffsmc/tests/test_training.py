@@ -3,16 +3,16 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from diffsmc.checkpoints import CheckpointError
-from diffsmc.data import ParticleData
-from diffsmc.estimators import evidence
-from diffsmc.guards import NonFiniteError, NonFiniteGuard
-from diffsmc.kernels import HMC
-from diffsmc.methods import Tempering
-from diffsmc.networks import VectorNetwork
-from diffsmc.results import read_result, to_record
-from diffsmc.targets import SkewedGaussian
-from diffsmc.training import IslandWriter, PotentialTraining, TrainedPotential
+from diffsmc import SkewedGaussian
+from diffsmc.methods.tempering import Tempering
+from diffsmc.potentials.learned import VectorNetwork
+from diffsmc.results.inference_data import read_result, to_record
+from diffsmc.shell.checkpoints import CheckpointError
+from diffsmc.shell.guards import NonFiniteError, NonFiniteGuard
+from diffsmc.smc.estimators import evidence
+from diffsmc.smc.moves import HMC
+from diffsmc.training.particles import ParticleData
+from diffsmc.training.potential import IslandWriter, PotentialTraining, TrainedPotential
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:")
 

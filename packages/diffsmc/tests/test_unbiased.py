@@ -10,27 +10,21 @@ learned path) the mean of 1000 isn't normal yet.
 import pytest
 import torch
 
-from diffsmc import resampling
-from diffsmc.bridge import StratifiedPath
-from diffsmc.diffusion import DiffusionPath
-from diffsmc.kernels import HMC, MALA, PCN, RWM, ULA
-from diffsmc.mixture import Mixture
-from diffsmc.mixture_diffusion import MixtureDiffusionPath, MonteCarloRatio, UnitRatio
-from diffsmc.moves import dense_mass
-from diffsmc.networks import LearnedPotential, VectorNetwork
-from diffsmc.potentials import MonteCarloPotential
-from diffsmc.reference import GaussianReference, Whitened
-from diffsmc.reference_mixture import component_masses
-from diffsmc.schedules import cosine_variances, geometric_levels
-from diffsmc.smc import FixedSchedule, Settings, freeze, smc, total_log_normalizer
-from diffsmc.targets import (
-    Gaussian,
-    GaussianMixture,
-    SkewedGaussian,
-    StudentMixture,
-    correlated_gaussian,
-)
-from diffsmc.tempering import TemperedPath
+from diffsmc import Gaussian, GaussianMixture, SkewedGaussian, StudentMixture, correlated_gaussian
+from diffsmc.methods.strata import component_masses
+from diffsmc.paths.bridge import StratifiedPath
+from diffsmc.paths.diffusion import DiffusionPath
+from diffsmc.paths.mixture_diffusion import MixtureDiffusionPath, MonteCarloRatio, UnitRatio
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.potentials.learned import LearnedPotential, VectorNetwork
+from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.references.gaussian import GaussianReference, Whitened
+from diffsmc.references.mixture import Mixture
+from diffsmc.smc import resampling
+from diffsmc.smc.adaptation import dense_mass
+from diffsmc.smc.engine import Settings, freeze, smc, total_log_normalizer
+from diffsmc.smc.moves import HMC, MALA, PCN, RWM, ULA
+from diffsmc.smc.schedules import FixedSchedule, cosine_variances, geometric_levels
 
 # target, and the factor of a Gaussian whose tails are heavier: with lighter ones the weights'
 # variance is infinite and no z-score means anything

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from diffsmc import __version__
-from diffsmc.configuration import InputError, near_miss
+from diffsmc.shell.configuration import near_miss
+from diffsmc.shell.errors import InputError
 
 __all__ = ["main"]
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed), 2 (bad input)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        from diffsmc.configuration import shipped_configs
+        from diffsmc.shell.configuration import shipped_configs
 
         print(USAGE.format(configs=", ".join(shipped_configs())), end="")
         return 0

@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run a verb: ``arguments[0]`` is its name."""
     # A class of the user, given by class_path, stands where the command is run.
     sys.path.append(os.getcwd())
-    from diffsmc.commands import run_function, run_lightning
+    from diffsmc.shell.commands import run_function, run_lightning
 
     verb, rest = arguments[0], arguments[1:]
     if verb in {"fit", "validate", "test", "predict"}:

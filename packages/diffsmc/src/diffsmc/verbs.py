@@ -13,14 +13,22 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from diffsmc import targets
-from diffsmc.configuration import InputError
-from diffsmc.descriptions import describe
-from diffsmc.diagnostics import WARNING
-from diffsmc.diagnostics import diagnose as list_warnings
-from diffsmc.evaluation import build_report, evidence_of, write_report
-from diffsmc.methods import Method, Monitor, Report
-from diffsmc.plots import (
+import diffsmc
+from diffsmc.methods.automatic import Automatic
+from diffsmc.methods.method import Method, Monitor, Report
+from diffsmc.methods.resume import RunStore
+from diffsmc.results.descriptions import describe
+from diffsmc.results.diagnostics import WARNING
+from diffsmc.results.diagnostics import diagnose as list_warnings
+from diffsmc.results.evaluation import build_report, evidence_of, write_report
+from diffsmc.results.inference_data import (
+    Snapshots,
+    read_result,
+    to_inference_data,
+    to_record,
+    write_result,
+)
+from diffsmc.results.plots import (
     draw_evidence,
     draw_marginals,
     draw_modes,
@@ -29,12 +37,10 @@ from diffsmc.plots import (
     draw_weights,
     save,
 )
-from diffsmc.randomness import keyed_generator
-from diffsmc.results import Snapshots, read_result, to_inference_data, to_record, write_result
-from diffsmc.resume import RunStore
-from diffsmc.selection import Automatic
-from diffsmc.smc import State, StepInfo
-from diffsmc.targets import Target
+from diffsmc.shell.errors import InputError
+from diffsmc.shell.randomness import keyed_generator
+from diffsmc.smc.path import State, StepInfo
+from diffsmc.targets.target import Target
 
 __all__ = ["diagnose", "evidence", "list_targets", "sample"]
 
@@ -200,10 +206,10 @@ def diagnose(results: list[str], strict: bool = False) -> None:
 
 def list_targets() -> None:
     """List the targets that come with the package: parameters, and what is known of them."""
-    for name in sorted(targets.__all__):
-        thing = getattr(targets, name)
+    for name in diffsmc.__all__:
+        thing = getattr(diffsmc, name)
         if _makes_target(thing):
-            print(f"diffsmc.targets.{name}{_signature(thing)}")
+            print(f"diffsmc.{name}{_signature(thing)}")
             summary = (inspect.getdoc(thing) or "").splitlines()[0]
             print("    " + re.sub(":math:`([^`]*)`", r"\1", summary))
             known = _known(thing)
@@ -211,7 +217,9 @@ def list_targets() -> None:
                 print(f"    {known}")
 
 
-def _makes_target(thing: Callable[..., Any]) -> bool:
+def _makes_target(thing: Any) -> bool:
+    if not callable(thing):
+        return False
     made = thing if inspect.isclass(thing) else inspect.signature(thing).return_annotation
     return inspect.isclass(made) and issubclass(made, Target) and not inspect.isabstract(made)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .target import Target
+from diffsmc.targets.target import Target
 
 __all__ = ["LatticeField", "LogGaussianCox", "finnish_pines"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .target import Target
+from diffsmc.targets.target import Target
 
 __all__ = ["GaussianMixture", "StudentMixture", "gmm40", "student_mixture", "two_modes"]
 

@@ -21,7 +21,7 @@ from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint, real
 from typing_extensions import override
 
-from .target import Target, differentiate
+from diffsmc.targets.target import Target, differentiate
 
 __all__ = ["Parameter", "Parameters", "Posterior", "constrain", "free_shapes", "unconstrain"]
 

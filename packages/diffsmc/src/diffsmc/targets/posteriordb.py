@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint, interval, positive, unit_interval
 
-from .posterior import Parameter, Parameters, Posterior
+from diffsmc.targets.posterior import Parameter, Parameters, Posterior
 
 __all__ = ["autoregression", "bayesian_regression", "eight_schools", "garch", "kid_scores"]
 

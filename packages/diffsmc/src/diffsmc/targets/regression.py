@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from .target import Target
+from diffsmc.targets.target import Target
 
 __all__ = ["LinearRegression", "LogisticRegression", "breast_cancer", "ionosphere", "sonar"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from .target import Target
+from diffsmc.targets.target import Target
 
 __all__ = ["Funnel", "Gaussian", "ManyWell", "SkewedGaussian", "correlated_gaussian"]
 

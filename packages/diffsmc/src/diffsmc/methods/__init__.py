@@ -1,0 +1,1 @@
+"""Methods: from a target to weighted samples and an evidence."""

@@ -1,0 +1,83 @@
+r"""Runs that survive being killed: one file, overwritten, resumed bit for bit.
+
+After a step (at most once in a while, and at the end of each pass) the store writes the
+state of the pass, its history and the generator's state. A later run of the same method
+with the same seed repeats what lies between passes and takes the passes from the file.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from diffsmc.shell.checkpoints import CheckpointError, read_plain
+from diffsmc.smc.density import Cloud, Mass
+from diffsmc.smc.path import State, StepInfo
+
+__all__ = ["RunStore", "SavedPass"]
+
+
+class SavedPass(NamedTuple):
+    """State and history of a pass, finished or not."""
+
+    state: State
+    history: list[StepInfo]
+
+
+class RunStore:
+    """Where a run is kept.
+
+    Arguments:
+        path: The file.
+        settings: What the run was asked for; another run's file is refused.
+        every_seconds: Least time between two writes within a pass.
+
+    Raises:
+        CheckpointError: The file is damaged or of another run.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], settings: str, every_seconds: float = 30.0
+    ) -> None:
+        self.path, self.settings, self.every_seconds = Path(path), settings, every_seconds
+        self.passes: dict[str, Any] = {}
+        self.last_write = time.monotonic()
+        if self.path.is_file():
+            content = read_plain(self.path)
+            if content.get("settings") != settings:
+                raise CheckpointError(path, "belongs to a run with other settings; remove it")
+            self.passes = content["passes"]
+
+    def restore(self, name: str, generator: torch.Generator) -> SavedPass | None:
+        """Give a saved pass and set the generator to its state, or give nothing."""
+        if name not in self.passes:
+            return None
+        saved = self.passes[name]
+        generator.set_state(saved["generator"])
+        state = State._make((Cloud(*saved["cloud"]), *saved["state"]))
+        history = [StepInfo._make((*info[:-2], Mass(*info[-2:]))) for info in saved["history"]]
+        return SavedPass(state, history)
+
+    def save(
+        self, name: str, state: State, history: list[StepInfo], generator: torch.Generator
+    ) -> None:
+        """Keep a pass; write if it is finished or some time has passed."""
+        if state.level < 1 and time.monotonic() - self.last_write < self.every_seconds:
+            return
+        self.passes[name] = {
+            "cloud": tuple(state.cloud),
+            "state": tuple(state[1:]),
+            "history": [(*info[:-1], *info.mass) for info in history],
+            "generator": generator.get_state(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".part")
+        torch.save({"settings": self.settings, "passes": self.passes}, partial)
+        os.replace(partial, self.path)
+        self.last_write = time.monotonic()
+
+    def discard(self) -> None:
+        """Remove the file: the run is finished and its result written."""
+        self.path.unlink(missing_ok=True)

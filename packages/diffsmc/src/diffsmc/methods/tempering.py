@@ -1,0 +1,103 @@
+"""Tempered SMC as a method."""
+
+from dataclasses import dataclass, field
+
+import torch
+from typing_extensions import override
+
+from diffsmc.methods.method import SILENT, Method, Monitor, Result
+from diffsmc.methods.passes import count_evaluations, make_result, run_passes
+from diffsmc.paths.tempered import TemperedPath
+from diffsmc.references.gaussian import isotropic
+from diffsmc.smc.adaptation import MassEstimator, dense_mass, diagonal_mass
+from diffsmc.smc.engine import Settings
+from diffsmc.smc.moves import HMC, Move
+from diffsmc.smc.resampling import Resampling, systematic
+from diffsmc.smc.schedules import AdaptiveSchedule, FixedSchedule, Schedule
+from diffsmc.targets.target import Target
+
+__all__ = ["Tempering"]
+
+
+@dataclass(frozen=True)
+class Tempering(Method):
+    """Tempered SMC from a wide Gaussian: the method for unimodal posteriors.
+
+    Arguments:
+        target_ess: Conditional ESS, relative to N, that chooses the levels.
+        levels: Levels given in advance instead, from 0 to 1.
+        move: The kernel.
+        num_moves: Moves at each level.
+        resample: Resampling scheme.
+        mass: Estimator of the mass. By default dense; but diagonal where ``adapt_islands`` is None
+            and an island has fewer particles than the squared dimension, on which a dense one
+            depends too much for log Z to be near its limit.
+        base_scale: Standard deviation of the start; the target's own by default, which
+            for a regression is its prior.
+        chain_length: Above 1, waste-free SMC with chains of so many states in place of
+            ``num_moves``; it divides the number of particles.
+        adapt_islands: Islands of a first pass that adapts; what it adapted is frozen, and
+            the evidence of the second pass unbiased. None adapts in the only pass.
+        compiled: Whether leapfrog steps are compiled, which pays in long runs of small targets
+            and needs a C++ compiler.
+        single: Whether particles are kept in single precision, with weights in double.
+    """
+
+    target_ess: float = 0.9
+    levels: list[float] | None = None
+    move: Move = field(default_factory=HMC)
+    num_moves: int = 2
+    resample: Resampling = systematic
+    mass: MassEstimator | None = None
+    base_scale: float | None = None
+    chain_length: int = 1
+    adapt_islands: int | None = 4
+    compiled: bool = False
+    single: bool = False
+
+    @override
+    def run(
+        self,
+        target: Target,
+        num_islands: int,
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+        monitor: Monitor = SILENT,
+    ) -> Result:
+        scale = target.scale if self.base_scale is None else self.base_scale
+        path = TemperedPath(
+            target, isotropic(target.dim, scale), compiled=self.compiled, single=self.single
+        )
+        schedule: Schedule = (
+            AdaptiveSchedule(self.target_ess) if self.levels is None else FixedSchedule(self.levels)
+        )
+        settings = Settings(
+            self.move,
+            self.num_moves,
+            self.resample,
+            mass=self.mass or self._default_mass(target.dim, num_particles),
+            chain_length=self.chain_length,
+        )
+        passes = run_passes(
+            path,
+            schedule,
+            settings,
+            num_islands,
+            num_particles,
+            adapt_islands=self.adapt_islands,
+            generator=generator,
+            monitor=monitor,
+        )
+        particles = passes[-1].state.cloud.particles
+        unbiased = self.adapt_islands is not None
+        spent = count_evaluations(passes, settings, 0, 1)
+        done = make_result(passes, particles, unbiased, spent, "tempered")
+        return done._replace(chain_length=self.chain_length)
+
+    def _default_mass(self, dim: int, num_particles: int) -> MassEstimator:
+        # Each particle pulls its own mass towards it, which isn't reversible. Of sonar's posterior
+        # (five leapfrogs, acceptance 0.9) log Z came out 2.4 too low with 600 particles (sd 0.1)
+        # and 1.3 with 1200, about 0.4 D^2 / N; with a diagonal mass 0.06 and 0.10.
+        few = self.adapt_islands is None and num_particles < dim**2
+        return diagonal_mass if few else dense_mass

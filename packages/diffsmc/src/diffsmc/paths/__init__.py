@@ -1,0 +1,1 @@
+"""Paths of densities from a base to the target."""

@@ -1,0 +1,1 @@
+"""Approximations of the noised target: Monte Carlo and learned."""

@@ -1,0 +1,1 @@
+"""Gaussians and mixtures of them: where paths start."""

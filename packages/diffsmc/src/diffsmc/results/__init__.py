@@ -1,0 +1,1 @@
+"""Results: files, diagnostics, reports and pictures."""

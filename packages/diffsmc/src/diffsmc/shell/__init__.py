@@ -1,0 +1,1 @@
+"""What the package stands on: errors, configuration, commands, checkpoints, loaders, randomness."""

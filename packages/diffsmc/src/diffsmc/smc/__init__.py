@@ -1,0 +1,1 @@
+"""The engine: particles, moves, their adaptation, resampling, schedules and estimators."""

@@ -1,0 +1,317 @@
+r"""Sequential Monte Carlo along a path of densities: one engine for all paths.
+
+A path leads from a base that can be sampled (level 0) to the target (level 1). A step
+from one level to the next
+
+1. *advances*: particles may be extended, and each gets a log-weight increment;
+2. *resamples* the islands whose ESS is below a threshold;
+3. *moves* all particles by a Markov kernel that keeps the new level's density.
+
+:math:`\hat Z = \prod_t \frac{\sum_i w_{t-1}^i u_t^i}{\sum_i w_{t-1}^i}` is unbiased for
+each island when levels, masses and step sizes are fixed in advance. Adapted ones make it
+consistent only: ``freeze`` turns what a run adapted into a plan for another, unbiased run.
+
+All islands are one tensor program, with shapes ``(R, N, D)``.
+
+References:
+    Del Moral, Doucet & Jasra, Sequential Monte Carlo samplers, JRSS B 2006.
+    Dau & Chopin, Waste-free sequential Monte Carlo, JRSS B 2022.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffsmc.smc.adaptation import MassEstimator, adapt_step, dense_mass, pool_masses
+from diffsmc.smc.density import Cloud, Density, Mass
+from diffsmc.smc.estimators import conditional_ess, effective_sample_size
+from diffsmc.smc.moves import HMC, Move
+from diffsmc.smc.path import Path, Plan, State, StepInfo
+from diffsmc.smc.resampling import Resampling, systematic
+from diffsmc.smc.schedules import Schedule
+from diffsmc.targets.target import NonFiniteLogDensityError
+
+__all__ = [
+    "Settings",
+    "freeze",
+    "smc",
+    "start",
+    "step",
+]
+
+LARGEST = 1e77  # its fourth power is finite: beyond, an overflow isn't the target's fault
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How particles are resampled and moved.
+
+    Arguments:
+        move: The kernel.
+        num_moves: Moves at each level.
+        resample: Resampling scheme.
+        ess_threshold: Resample below this ESS relative to N; 1 resamples at every level.
+        mass: Estimator of the mass from weighted particles.
+        adapt: Whether step sizes follow the acceptance.
+        chain_length: Above 1 the sampler is waste-free: of N particles N / chain_length are
+            resampled, each starts a chain of so many states, and all states are particles.
+    """
+
+    move: Move = field(default_factory=HMC)
+    num_moves: int = 1
+    resample: Resampling = systematic
+    ess_threshold: float = 1.0
+    mass: MassEstimator = dense_mass
+    adapt: bool = True
+    chain_length: int = 1
+
+
+def start(
+    path: Path,
+    settings: Settings,
+    num_islands: int,
+    num_particles: int,
+    *,
+    generator: torch.Generator,
+) -> State:
+    """Draw the particles of level 0.
+
+    Raises:
+        NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+    """
+    if num_islands < 1 or num_particles < 2:
+        raise ValueError(f"need 1 island and 2 particles, got {num_islands} and {num_particles}")
+    if settings.chain_length < 1 or num_particles % settings.chain_length:
+        raise ValueError(
+            f"num_particles must be a multiple of chain_length, got {num_particles} and "
+            f"{settings.chain_length}"
+        )
+    gradient = settings.move.uses_gradient
+    cloud = path.start(num_islands, num_particles, gradient=gradient, generator=generator)
+    check_finite(cloud, 0)
+    zeros = torch.zeros_like(cloud.base)
+    eves = torch.arange(num_particles, dtype=torch.int32, device=zeros.device).expand_as(zeros)
+    step_size = torch.full_like(zeros[:, 0], settings.move.initial_step(cloud.particles.shape[-1]))
+    none = torch.zeros_like(zeros[:, 0])
+    return State(cloud, zeros, none, eves, none.int(), step_size, 0.0, 0)
+
+
+def step(
+    state: State,
+    path: Path,
+    schedule: Schedule,
+    settings: Settings,
+    plan: Plan | None = None,
+    *,
+    generator: torch.Generator,
+) -> tuple[State, StepInfo]:
+    """Take one step: advance, resample, move.
+
+    Arguments:
+        state: State before the step.
+        path: The path.
+        schedule: Gives the next level; not asked when there is a plan.
+        settings: Move and resampling.
+        plan: Levels, step sizes and masses of a frozen run.
+        generator: Source of all draws.
+
+    Raises:
+        NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+    """
+    gradient = settings.move.uses_gradient
+    level = schedule.next_level(state) if plan is None else plan.levels[state.num_steps + 1]
+    cloud, increments = path.advance(
+        state.cloud, state.level, level, gradient=gradient, generator=generator
+    )
+    check_finite(cloud, state.num_steps + 1)
+    displaced = cloud.particles is not state.cloud.particles
+    cess = conditional_ess(state.log_weights, increments)
+    state = state._replace(
+        cloud=cloud,
+        log_weights=state.log_weights + increments,
+        level=level,
+        num_steps=state.num_steps + 1,
+    )
+    ess = effective_sample_size(state.log_weights)
+    if plan is None:
+        kept = mass = settings.mass(cloud.particles, state.log_weights)
+    else:
+        kept = plan.masses[state.num_steps - 1]
+        mass = Mass(*(_tile(part, len(ess)) for part in kept))
+        state = state._replace(step_size=_tile(plan.step_sizes[state.num_steps - 1], len(ess)))
+    chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
+    state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
+    used = state.step_size
+    density = path.density(level, gradient=gradient)
+    before = None if displaced else state.cloud
+    state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
+    info = StepInfo(
+        level,
+        ess,
+        cess,
+        acceptance,
+        _renewal(before, state, density.temperature),
+        chosen,
+        _count_families(state.eves),
+        total_log_normalizer(state),
+        used,
+        kept,
+    )
+    return state, info
+
+
+def total_log_normalizer(state: State) -> Tensor:
+    r"""Give :math:`\log\hat Z` of each island so far, ``(R,)``."""
+    num = torch.tensor(state.log_weights.shape[-1], dtype=state.log_weights.dtype)
+    return state.log_normalizer + state.log_weights.logsumexp(-1) - num.log()
+
+
+def _resample(
+    state: State,
+    chosen: Tensor,
+    scheme: Resampling,
+    chain_length: int,
+    *,
+    generator: torch.Generator,
+) -> State:
+    """Resample the chosen islands, ``(R,)``; the others keep particles and weights."""
+    drawn = scheme(state.log_weights, generator=generator)
+    if chain_length > 1:
+        # every so-maniest ancestor from a random one on: unbiased for every scheme
+        offset = torch.randint(chain_length, (), generator=generator, device=drawn.device)
+        drawn, chosen = drawn[:, int(offset) :: chain_length], torch.ones_like(chosen)
+    keep = torch.arange(drawn.shape[-1], device=drawn.device).expand_as(drawn)
+    ancestors = torch.where(chosen[:, None], drawn, keep)
+
+    num = state.log_weights.shape[-1]
+    rows = (ancestors + num * torch.arange(len(drawn), device=drawn.device)[:, None]).flatten()
+
+    def take(a: Tensor) -> Tensor:
+        taken = a.flatten(0, 1).index_select(0, rows)
+        return taken.reshape(*ancestors.shape, *a.shape[2:])
+
+    return state._replace(
+        cloud=Cloud(*map(take, state.cloud)),
+        eves=take(state.eves),
+        log_normalizer=torch.where(chosen, total_log_normalizer(state), state.log_normalizer),
+        log_weights=torch.where(chosen[:, None], 0.0, take(state.log_weights)),
+        num_resampled=state.num_resampled + chosen.int(),
+    )
+
+
+def _move(
+    state: State,
+    density: Density,
+    mass: Mass,
+    settings: Settings,
+    adapt: bool,
+    *,
+    generator: torch.Generator,
+) -> tuple[State, Tensor]:
+    """Move the particles; give the mean acceptance of each island, NaN without moves.
+
+    Waste-free chains keep all their states, each with the weight gathered so far.
+    """
+    acceptance = torch.full_like(state.log_normalizer, torch.nan)
+    chain = [(state.cloud, state.log_weights)]
+    waste_free = settings.chain_length > 1
+    dtype = state.cloud.particles.dtype
+    mass = Mass(*(part.to(dtype) for part in mass))
+    for _ in range(settings.chain_length - 1 if waste_free else settings.num_moves):
+        cloud, info = settings.move.step(
+            state.cloud, density, mass, state.step_size.to(dtype), generator=generator
+        )
+        check_finite(info.proposal, state.num_steps)
+        step_size = state.step_size
+        if adapt and settings.adapt:
+            step_size = adapt_step(step_size, info.acceptance, settings.move)
+        state = state._replace(
+            cloud=cloud, log_weights=state.log_weights + info.log_weights, step_size=step_size
+        )
+        acceptance = info.acceptance.mean(-1)
+        chain.append((state.cloud, state.log_weights))
+    return (_unroll(state, chain) if waste_free else state), acceptance
+
+
+def _renewal(before: Cloud | None, state: State, temperature: float) -> Tensor:
+    """Share of the log-density's variance that moves renewed, ``(R,)``; see `StepInfo`."""
+    after = state.cloud
+    if before is None or before is after or before.tilt.shape != after.tilt.shape:
+        return torch.full_like(state.log_normalizer, torch.nan)
+    weights = state.log_weights.softmax(-1)
+    # particles of density zero stay there with weight zero
+    old, new = (
+        torch.where(weights > 0, temperature * cloud.tilt + cloud.base, 0.0)
+        for cloud in (before, after)
+    )
+    variance = (weights * (new - (weights * new).sum(-1, keepdim=True)).square()).sum(-1)
+    return (weights * (new - old).square()).sum(-1) / (2 * variance)
+
+
+def _unroll(state: State, chain: list[tuple[Cloud, Tensor]]) -> State:
+    """Make particles of all states of the chains."""
+    clouds, log_weights = zip(*chain, strict=True)
+    return state._replace(
+        cloud=Cloud(*(torch.cat(parts, 1) for parts in zip(*clouds, strict=True))),
+        log_weights=torch.cat(log_weights, 1),
+        eves=state.eves.repeat(1, len(chain)),
+    )
+
+
+def _count_families(eves: Tensor) -> Tensor:
+    ordered = eves.sort(-1).values
+    return 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(-1)
+
+
+def check_finite(cloud: Cloud, index: int) -> None:
+    """Refuse NaN and ``+inf`` log-densities at sane points.
+
+    Raises:
+        NonFiniteLogDensityError: Naming the first such particle.
+    """
+    values = cloud.base + cloud.tilt
+    bad = ~(values < torch.inf)  # which NaN isn't either
+    if bool(bad.any()):
+        bad &= (cloud.particles.abs() < LARGEST).all(-1)
+    if bool(bad.any()):
+        island, particle = bad.nonzero()[0].tolist()
+        point = cloud.particles[island, particle]
+        raise NonFiniteLogDensityError(
+            index, island, particle, float(values[island, particle]), point
+        )
+
+
+def smc(
+    path: Path,
+    schedule: Schedule,
+    settings: Settings,
+    num_islands: int,
+    num_particles: int,
+    *,
+    plan: Plan | None = None,
+    generator: torch.Generator,
+) -> Iterator[tuple[State, StepInfo]]:
+    """Run from level 0 to level 1, yielding the state after each step."""
+    state = start(path, settings, num_islands, num_particles, generator=generator)
+    while state.level < 1:
+        state, info = step(state, path, schedule, settings, plan, generator=generator)
+        yield state, info
+
+
+def freeze(history: list[StepInfo], num_strata: int = 1) -> Plan:
+    """Make a plan of what a run adapted, pooled over its islands.
+
+    Arguments:
+        history: What the run did.
+        num_strata: Strata of an island, each of which keeps its own masses and steps.
+    """
+    steps = [info.step_size.log().reshape(-1, num_strata).mean(0).exp() for info in history]
+    masses = [pool_masses(info.mass, num_strata) for info in history]
+    return Plan([0.0, *(info.level for info in history)], steps, masses)
+
+
+def _tile(values: Tensor, num_rows: int) -> Tensor:
+    """Repeat what a plan holds by stratum for every island."""
+    return values.repeat(num_rows // len(values), *[1] * (values.dim() - 1))

@@ -1,0 +1,158 @@
+r"""Schedules: how a path is cut into steps.
+
+A variance-preserving diffusion has noise variance :math:`\lambda_t`, with
+:math:`x_t = \sqrt{1-\lambda_t}\,x_0 + \sqrt{\lambda_t}\,\epsilon`, :math:`\lambda_0 = 0`
+and :math:`\lambda_1 = 1`; a tempered path has inverse temperatures :math:`b` from 0 to 1.
+
+References:
+    Nichol & Dhariwal, Improved denoising diffusion probabilistic models, ICML 2021.
+    Zhou, Johansen & Aston, Toward automatic model comparison, JCGS 2016.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from diffsmc.smc.path import State
+
+__all__ = [
+    "AdaptiveSchedule",
+    "FixedSchedule",
+    "Schedule",
+    "bisect_level",
+    "cosine_variances",
+    "geometric_levels",
+    "transition_variance",
+]
+
+OFFSET = 0.008
+
+
+def cosine_variances(num_steps: int) -> Tensor:
+    r"""Give :math:`\lambda` from 1 (noise) down to 0 (data), ``(num_steps + 1,)``.
+
+    :math:`1-\lambda_t = \cos^2(\tfrac\pi2\tfrac{t+c}{1+c})/\cos^2(\tfrac\pi2\tfrac{c}{1+c})`,
+    :math:`c = 0.008`: the denominator makes :math:`\lambda_0` exactly 0.
+
+    Arguments:
+        num_steps: Number of denoising steps.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    angle = math.pi / 2 * (t + OFFSET) / (1 + OFFSET)
+    signal = torch.cos(angle).square() / math.cos(math.pi / 2 * OFFSET / (1 + OFFSET)) ** 2
+    variances = 1 - signal
+    variances[0], variances[-1] = 1.0, 0.0
+    return variances
+
+
+def transition_variance(noisier: Tensor, cleaner: Tensor) -> Tensor:
+    r"""Give the variance of a diffusion step, :math:`1-\frac{1-\lambda_{k+1}}{1-\lambda_k}`."""
+    return 1 - (1 - noisier) / (1 - cleaner)
+
+
+def geometric_levels(num_steps: int, smallest: float = 1e-3) -> Tensor:
+    """Give inverse temperatures 0, ``smallest``, ..., 1 in geometric progression.
+
+    Arguments:
+        num_steps: Number of steps.
+        smallest: First level after 0.
+    """
+    if num_steps < 2 or not 0 < smallest < 1:
+        raise ValueError(f"need two steps and 0 < smallest < 1, got {num_steps} and {smallest}")
+    rising = torch.logspace(math.log10(smallest), 0, num_steps, dtype=torch.float64)
+    rising[-1] = 1.0
+    return torch.cat([torch.zeros(1, dtype=torch.float64), rising])
+
+
+def bisect_level(
+    log_weights: Tensor, tilt: Tensor, level: float, target_ess: float, smallest: float = 1e-8
+) -> float:
+    r"""Find the next inverse temperature: mean conditional ESS of ``target_ess`` N.
+
+    All islands take one level, the largest :math:`b' \le 1` whose conditional ESS,
+    averaged over those whose weights aren't all zero, is at least ``target_ess``.
+
+    Arguments:
+        log_weights: Weights before the step, ``(R, N)``.
+        tilt: :math:`\log\gamma - \log p_0` at the particles, ``(R, N)``.
+        level: Current inverse temperature.
+        target_ess: Wanted conditional ESS relative to N, in (0, 1).
+        smallest: Least advance, which ends a search that cannot succeed.
+    """
+    # one exponential a trial: with e = exp(a (h - max h)) the ratio is (sum We)^2 / sum We^2
+    shifted = tilt - tilt.amax(-1, keepdim=True).clamp(min=torch.finfo(tilt.dtype).min)
+    weights = log_weights.softmax(-1)
+    alive = (log_weights + tilt > -torch.inf).any(-1)
+    if not bool(alive.any()):
+        return 1.0
+
+    def enough(advance: float) -> bool:
+        growth = (advance * shifted).exp()
+        first, second = (weights * growth).sum(-1), (weights * growth.square()).sum(-1)
+        ratio = torch.where(second > 0, first.square() / second, 0.0)
+        return float(ratio[alive].mean()) >= target_ess
+
+    remaining = 1 - level
+    if enough(remaining):
+        return 1.0
+    low, high = 0.0, remaining
+    # levels need not be sharper than the estimate of the conditional ESS
+    while high - low > 1e-4 * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if enough(middle) else (low, middle)
+        if high < smallest:
+            break
+    return min(1.0, level + max(low, smallest))
+
+
+class Schedule(ABC):
+    """Chooses the next level."""
+
+    @abstractmethod
+    def next_level(self, state: State) -> float:
+        """Give the level after the state's, at most 1."""
+
+
+@dataclass(frozen=True)
+class FixedSchedule(Schedule):
+    """Levels given in advance, from 0 to 1.
+
+    Arguments:
+        levels: Rising levels.
+    """
+
+    levels: list[float]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not rising or self.levels[0] != 0.0 or self.levels[-1] != 1.0:
+            raise ValueError("levels must rise from 0 to 1")
+
+    @override
+    def next_level(self, state: State) -> float:
+        return self.levels[state.num_steps + 1]
+
+
+@dataclass(frozen=True)
+class AdaptiveSchedule(Schedule):
+    """Levels by bisection on the conditional ESS, for tempered paths.
+
+    Arguments:
+        target_ess: Conditional ESS relative to the number of particles.
+    """
+
+    target_ess: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_ess < 1:
+            raise ValueError(f"target_ess must be between 0 and 1, got {self.target_ess}")
+
+    @override
+    def next_level(self, state: State) -> float:
+        return bisect_level(state.log_weights, state.cloud.tilt, state.level, self.target_ess)

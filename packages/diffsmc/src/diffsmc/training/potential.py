@@ -1,0 +1,215 @@
+"""Training of potentials, and what is sampled with them."""
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor, nn
+from typing_extensions import override
+
+from diffsmc.methods.denoising import Diffusion
+from diffsmc.methods.method import Result, merge_islands
+from diffsmc.potentials.learned import LearnedPotential
+from diffsmc.potentials.monte_carlo import Potential
+from diffsmc.references.gaussian import GaussianReference
+from diffsmc.results.inference_data import to_inference_data, write_result
+from diffsmc.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
+from diffsmc.shell.randomness import keyed_generator, keyed_normal, keyed_uniform
+from diffsmc.smc.density import Mass
+from diffsmc.smc.path import StepInfo
+from diffsmc.targets.target import Target
+from diffsmc.training.losses import score_matching_loss
+from diffsmc.training.particles import Batch, ParticleData
+
+__all__ = ["IslandWriter", "PotentialTraining", "TrainedPotential"]
+
+
+class PotentialTraining(lightning.LightningModule):
+    """Score matching of a learned potential; ``predict`` samples islands with it.
+
+    Noise levels and noise are keyed by (seed, step, particle), so that training doesn't
+    depend on the number of devices.
+
+    Arguments:
+        network: Maps whitened points and noise variances to vectors.
+        learning_rate: Step size of Adam.
+        seed: Seed of the noise.
+        num_steps: Denoising steps of ``predict``.
+        num_particles: Particles of an island of ``predict``.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float = 2e-3,
+        seed: int = 0,
+        num_steps: int = 32,
+        num_particles: int = 500,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = network
+        self.learning_rate, self.seed = learning_rate, seed
+        self.num_steps, self.num_particles = num_steps, num_particles
+        dim = int(network.dim)  # type: ignore[arg-type]
+        self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("factor", torch.eye(dim, dtype=torch.float64))
+        self.sums = torch.zeros(2)
+
+    @property
+    def particle_data(self) -> ParticleData:
+        """The data module, which holds target and reference."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ParticleData)
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Take over the reference that the particles were whitened with."""
+        reference = self.particle_data.reference
+        assert reference is not None
+        if len(reference.mean) != len(self.mean):
+            raise ValueError(
+                f"network.dim must be the target's {len(reference.mean)}, got {len(self.mean)}"
+            )
+        self.mean.copy_(reference.mean)
+        self.factor.copy_(reference.factor)
+
+    def _loss(self, batch: Batch, step: int) -> Tensor:
+        index = batch.sample_index
+        variance = keyed_uniform(self.seed, 2 * step, index, dtype=batch.x.dtype)
+        noise = keyed_normal(self.seed, 2 * step + 1, index, batch.x.shape[1:], batch.x.dtype)
+        target = self.particle_data.whitened.to(self.device)
+        return score_matching_loss(self.network, target, batch.x, batch.grad, variance, noise)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean score matching error of a batch."""
+        loss = self._loss(batch, self.global_step).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Empty sums."""
+        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add up the error, at noise that is the same in every epoch."""
+        error = self._loss(batch, 0)
+        self.sums += torch.stack([error.sum(), torch.ones_like(error).sum()]).detach()
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all particles of all ranks."""
+        total = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        name = "test/loss" if self.trainer.testing else "val/loss"
+        self.log(name, total[0] / total[1], prog_bar=True, rank_zero_only=True)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Result:
+        """Sample one island with the learned potential."""
+        reference = GaussianReference(self.mean, self.factor)
+        method = Diffusion(
+            LearnedPotential(self.network, reference),
+            self.num_steps,
+            num_moves=0,
+            adapt_islands=None,
+        )
+        target = self.particle_data.target.to(self.device)
+        generator = keyed_generator(self.seed, int(batch), device=self.device)
+        return method.run(target, 1, self.num_particles, generator=generator)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the checkpoint readable without executing anything."""
+        keep_plain(checkpoint)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Give Adam."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+
+
+class TrainedPotential(Potential):
+    """The potential of a training run, from its checkpoint.
+
+    Arguments:
+        checkpoint: Path of the checkpoint.
+
+    Raises:
+        CheckpointError: The file can't be used.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        parameters = read_checkpoint(checkpoint).get("hyper_parameters", {})
+        if "network" not in parameters:
+            raise CheckpointError(checkpoint, "its network was built in Python: bind it yourself")
+        model = PotentialTraining.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True
+        )
+        self.reference = GaussianReference(model.mean, model.factor)
+        self.network = model.network.requires_grad_(False)
+
+    @override
+    def bind(self, target: Target, *, generator: torch.Generator) -> LearnedPotential:
+        return LearnedPotential(self.network, self.reference).bind(target, generator=generator)
+
+    @override
+    def evaluate(self, x: Tensor, variance: float) -> tuple[Tensor, Tensor]:
+        raise ValueError("bind the potential to a target first")
+
+
+class IslandWriter(BasePredictionWriter):
+    """Writes the islands of ``predict`` as one NetCDF file, merged by island index.
+
+    Arguments:
+        output: The file.
+    """
+
+    def __init__(self, output: str = "out/diffsmc/predicted.nc") -> None:
+        super().__init__(write_interval="epoch")
+        self.output = output
+
+    def write_on_epoch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        predictions: Any,
+        batch_indices: Any,
+    ) -> None:
+        """Write this rank's shard, and on rank 0 merge all."""
+        shard = Path(f"{self.output}.rank{trainer.global_rank}")
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        torch.save([_plain(run) for run in predictions], shard)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            _merge(self.output, trainer.world_size, trainer.datamodule)  # type: ignore[attr-defined]
+        trainer.strategy.barrier()
+
+
+def _plain(run: Result) -> dict[str, Any]:
+    return {**run._asdict(), "history": [(*info[:-1], *info.mass) for info in run.history]}
+
+
+def _restore(plain: dict[str, Any]) -> Result:
+    history = [StepInfo._make((*info[:-2], Mass(*info[-2:]))) for info in plain.pop("history")]
+    return Result(**plain, history=history)
+
+
+def _merge(output: str, num_ranks: int, data: ParticleData) -> None:
+    shards = [Path(f"{output}.rank{rank}") for rank in range(num_ranks)]
+    runs = [list(map(_restore, torch.load(shard, weights_only=True))) for shard in shards]
+    # rank r of R had the islands r, r + R, ...
+    rounds = zip_longest(*runs)
+    result = merge_islands([run for one in rounds for run in one if run is not None])
+    settings = {"method": "predict", "num_islands": data.num_islands, "seed": data.seed}
+    generator = keyed_generator(data.seed)
+    write_result(to_inference_data(result, data.target, settings, generator=generator), output)
+    for shard in shards:
+        shard.unlink()
