@@ -106,7 +106,8 @@ def demo(session: nox.Session, package: str) -> None:
     for position, command in enumerate(commands, 1):
         print(f"\n[{package}, step {position} of {len(commands)}] {command}", flush=True)
         # The demos' arrays are small: a second thread slows them down, and moves the last bits.
-        session.run(*shlex.split(command), env=threads(1))
+        # What an earlier demo left is the demo's own to replace.
+        session.run(*shlex.split(command), "--overwrite", env=threads(1))
     report = ROOT / "out" / package / "report.json"
     pictures = sorted(path.name for path in report.parent.glob("*.png"))
     if not report.is_file() or not pictures:
@@ -159,6 +160,20 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html",
                 *session.posargs)  # fmt: skip
     print(f"\n{ROOT / 'docs' / '_build' / 'html' / 'index.html'}")
+
+
+@nox.session(name="help")
+@by_package
+def help_texts(session: nox.Session, package: str) -> None:
+    """Write what ``<command> <verb> --help`` shows anew, after options have changed."""
+    install(session, package)
+    module = MODULES[package]
+    program = (
+        f"from {module}.cli import application\n"
+        f"from {module}.shell.help import write_help\n"
+        "print(*write_help(application()), sep='\\n')"
+    )
+    session.run("python", "-c", program)
 
 
 @nox.session

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from latentgeom.shell.loading import EvaluationLoader, TrainingLoader
+from latentgeom.data.partners import PairLoader
+from latentgeom.shell.loading import EvaluationLoader
 
 
 class Numbers:
@@ -32,7 +33,7 @@ def ranks(monkeypatch):
 
 
 def test_an_epoch_is_a_permutation_and_epochs_differ():
-    loader = TrainingLoader(Numbers(24), 8)
+    loader = PairLoader(Numbers(24), 8)
     first, second = firsts(loader), firsts(loader)
     assert torch.equal(first.sort().values, torch.arange(24))
     assert torch.equal(second.sort().values, torch.arange(24))
@@ -40,16 +41,16 @@ def test_an_epoch_is_a_permutation_and_epochs_differ():
 
 
 def test_partners_come_from_the_whole_data_set():
-    partners = torch.cat([batch.second for batch in TrainingLoader(Numbers(24), 8)])
+    partners = torch.cat([batch.second for batch in PairLoader(Numbers(24), 8)])
     assert torch.equal(partners.sort().values, torch.arange(24))
 
 
 def test_ranks_share_each_global_batch(ranks):
-    whole = list(TrainingLoader(Numbers(40), 8))
+    whole = list(PairLoader(Numbers(40), 8))
     parts = []
     for rank in range(2):
         ranks(rank, 2)
-        parts.append(list(TrainingLoader(Numbers(40), 4)))
+        parts.append(list(PairLoader(Numbers(40), 4)))
     for batch, *shares in zip(whole, *parts, strict=True):
         together = torch.cat([both(share) for share in shares])
         assert {tuple(p) for p in together.tolist()} == {tuple(p) for p in both(batch).tolist()}
@@ -57,16 +58,16 @@ def test_ranks_share_each_global_batch(ranks):
 
 @pytest.mark.parametrize("stop", range(6))
 def test_a_restored_loader_continues_with_the_next_batch(stop):
-    whole = TrainingLoader(Numbers(24), 8)
+    whole = PairLoader(Numbers(24), 8)
     batches = [*whole, *whole]
-    stopped = TrainingLoader(Numbers(24), 8)
+    stopped = PairLoader(Numbers(24), 8)
     taken = []
     while len(taken) < stop:
         for batch in stopped:
             taken.append(batch)
             if len(taken) == stop:
                 break
-    restored = TrainingLoader(Numbers(24), 8)
+    restored = PairLoader(Numbers(24), 8)
     restored.load_state_dict(stopped.state_dict())
     rest = list(restored)
     if len(taken) + len(rest) < len(batches):
@@ -91,4 +92,4 @@ def test_evaluation_meets_every_sample_once(ranks, length):
 
 def test_too_few_samples_are_refused():
     with pytest.raises(ValueError, match="at most the 5 training samples, got 8 x 1"):
-        len(TrainingLoader(Numbers(5), 8))
+        len(PairLoader(Numbers(5), 8))

@@ -1,21 +1,29 @@
-"""Where the command's verbs are run."""
+"""What the command consists of: the Trainer, its callbacks, and the functions that are verbs."""
 
-import os
-import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
+from ardm_guidance.shell.commands import Application, run
+
+__all__ = ["application", "main"]
+
+
+def application() -> Application:
+    """The parts of ``ardm-guidance``."""
+    from ardm_guidance.scores.reports import evaluate
+    from ardm_guidance.training.sampling import SamplingTrainer, WriteResults
+
+    return Application(
+        name="ardm-guidance",
+        trainer=SamplingTrainer,
+        methods=("sample", "negatives"),
+        functions={"evaluate": evaluate},
+        callbacks=(WriteResults,),
+        config="qm9.yaml",
+        # The matrices are small: threads wait for one another; devices are how to use cores.
+        num_threads=1,
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run a verb: ``arguments[0]`` is its name."""
-    # A class of the user, given by class_path, stands where the command is run.
-    sys.path.append(os.getcwd())
-    from ardm_guidance.shell.commands import run_function, run_lightning
-
-    if arguments[0] == "evaluate":
-        from ardm_guidance.scores.reports import evaluate
-
-        run_function(evaluate, arguments[1:], "ardm-guidance evaluate")
-    else:
-        run_lightning(arguments)
+    run(application(), arguments)

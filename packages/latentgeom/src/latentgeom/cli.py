@@ -1,28 +1,32 @@
-"""Where the command's verbs are run."""
+"""What the command consists of: the Trainer, its callbacks, and the functions that are verbs."""
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-__all__ = ["main"]
+from latentgeom.shell.commands import Application, run
+
+__all__ = ["application", "main"]
+
+
+def application() -> Application:
+    """The parts of ``latentgeom``."""
+    from latentgeom import array_verbs
+    from latentgeom.training.codes_writer import CodesWriter
+    from latentgeom.verbs import GeometryTrainer
+
+    return Application(
+        name="latentgeom",
+        trainer=GeometryTrainer,
+        methods=("distances", "distortion", "geodesics", "plot"),
+        alternatives={
+            "distances": ("--points", array_verbs.array_distances),
+            "geodesics": ("--points", array_verbs.array_geodesics),
+            "plot": ("--points", array_verbs.array_plot),
+        },
+        callbacks=(CodesWriter,),
+        config="digits-euclidean.yaml",
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a verb: ``arguments[0]`` is its name; with ``--points`` it needs no trained model."""
-    # A class of the user, given by class_path, stands where the command is run.
-    sys.path.append(os.getcwd())
-    from latentgeom.shell.commands import run_function, run_lightning
-
-    verb, rest = arguments[0], arguments[1:]
-    if any(word.partition("=")[0] == "--points" for word in rest):
-        from latentgeom import array_verbs
-
-        functions: dict[str, Callable[..., None]] = {
-            "distances": array_verbs.array_distances,
-            "geodesics": array_verbs.array_geodesics,
-            "plot": array_verbs.array_plot,
-        }
-        if verb in functions:
-            run_function(functions[verb], rest, f"latentgeom {verb}")
-            return
-    run_lightning(arguments)
+    """Run a verb: ``arguments[0]`` is its name."""
+    run(application(), arguments)

@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from neural_lam import __version__
-from neural_lam.shell.configuration import near_miss
-from neural_lam.shell.errors import InputError
+from neural_lam.shell.entry import Command, enter
 
 __all__ = ["main"]
 
@@ -27,12 +26,6 @@ own verbs:
   statistics    means and standard deviations of the training period
   forecast      write forecasts as zarr
   verify        score forecasts against simple ones, draw scores and maps
-
-  neural-lam <verb> --help           all options of a verb
-  neural-lam <verb> --print_config   the configuration in full, as YAML
-
-FILE is a path, or the name of a shipped configuration:
-  {configs}
 """
 VERBS = (
     "convert",
@@ -48,35 +41,15 @@ VERBS = (
 )
 
 
+def _run(arguments: Sequence[str]) -> None:
+    from neural_lam.cli import main as run
+
+    run(arguments)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 (failed), 2 (bad input)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        from neural_lam.shell.configuration import shipped_configs
-
-        print(USAGE.format(configs=", ".join(shipped_configs())), end="")
-        return 0
-    if arguments[0] == "--version":
-        print(f"neural-lam {__version__}")
-        return 0
-    try:
-        if arguments[0] not in VERBS:
-            raise InputError(f"{arguments[0]}: not a verb{near_miss(arguments[0], VERBS)}")
-        from neural_lam.cli import main as run
-
-        run(arguments)
-    except (InputError, FileNotFoundError) as error:
-        print(f"neural-lam: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("neural-lam: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if getattr(error, "one_line", False):
-            print(f"neural-lam: {error}", file=sys.stderr)
-            return 1
-        raise
-    return 0
+    """Run the command line; returns the exit code."""
+    return enter(Command("neural-lam", __version__, USAGE, VERBS, _run), argv)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
-"""Where the command's verbs are run."""
+"""What the command consists of: the Trainer, its callbacks, and the functions that are verbs."""
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-__all__ = ["main"]
+from neural_lam.shell.commands import Application, run
+
+__all__ = ["application", "main"]
+
+
+def application() -> Application:
+    """The parts of ``neural-lam``."""
+    from neural_lam import verbs
+    from neural_lam.training.forecasting import ForecastTrainer
+
+    return Application(
+        name="neural-lam",
+        trainer=ForecastTrainer,
+        methods=("forecast",),
+        functions={
+            "convert": verbs.convert,
+            "example-data": verbs.example_data,
+            "graph": verbs.graph,
+            "statistics": verbs.statistics,
+            "verify": verbs.verify,
+        },
+        config="two-layer-qg.yaml",
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run a verb: ``arguments[0]`` is its name."""
-    # A class of the user, given by class_path, stands where the command is run.
-    sys.path.append(os.getcwd())
-    from neural_lam import verbs
-    from neural_lam.shell.commands import run_function, run_lightning
-
-    functions: dict[str, Callable[..., None]] = {
-        "convert": verbs.convert,
-        "example-data": verbs.example_data,
-        "graph": verbs.graph,
-        "statistics": verbs.statistics,
-        "verify": verbs.verify,
-    }
-    verb = arguments[0]
-    if verb in functions:
-        run_function(functions[verb], arguments[1:], f"neural-lam {verb}")
-    else:
-        run_lightning(arguments)
+    run(application(), arguments)

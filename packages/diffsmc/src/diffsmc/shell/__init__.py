@@ -1,1 +1,1 @@
-"""What the package stands on: errors, configuration, commands, checkpoints, loaders, randomness."""
+"""The ground floor: what is the same in all four packages of the workspace, but for its name."""

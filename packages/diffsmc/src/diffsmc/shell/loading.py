@@ -7,7 +7,7 @@ what :math:`R` devices with :math:`B/R` see, and a resumed run continues with th
 that was next. Evaluation takes every sample once: no rank pads its share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -89,15 +89,21 @@ class EvaluationLoader:
     Arguments:
         dataset: Where the samples come from.
         batch_size: Samples per device; the last batch may be smaller.
+        skipped: Indices that are left out.
     """
 
-    def __init__(self, dataset: IndexedDataset, batch_size: int) -> None:
+    def __init__(
+        self, dataset: IndexedDataset, batch_size: int, skipped: Collection[int] = ()
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset, self.batch_size, self.skipped = dataset, batch_size, set(skipped)
 
     def _share(self) -> Tensor:
         rank, size = _rank_and_size()
+        if self.skipped:
+            left = [index for index in range(len(self.dataset)) if index not in self.skipped]
+            return torch.tensor(left[rank::size], dtype=torch.int64)
         if len(self.dataset) < size:
             raise InputError(
                 f"{size} devices need at least {size} samples to evaluate, got {len(self.dataset)}"
@@ -109,4 +115,5 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for index in torch.split(self._share(), self.batch_size):
-            yield self.dataset[index]
+            if len(index):
+                yield self.dataset[index]

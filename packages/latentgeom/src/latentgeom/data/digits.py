@@ -7,7 +7,8 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from latentgeom.shell.loading import EvaluationLoader, TrainingLoader
+from latentgeom.data.partners import PairLoader
+from latentgeom.shell.loading import EvaluationLoader
 from latentgeom.shell.randomness import keyed_generator
 
 __all__ = ["Digits", "Observations", "Samples"]
@@ -85,9 +86,9 @@ class Digits(lightning.LightningDataModule):
             self.setup()
         return self._splits[0][torch.arange(self.num_test)]
 
-    def train_dataloader(self) -> TrainingLoader:
+    def train_dataloader(self) -> PairLoader:
         """Shuffled, resumable, with a partner for every sample."""
-        return TrainingLoader(self._splits[2], self.batch_size, self.seed)
+        return PairLoader(self._splits[2], self.batch_size, self.seed)
 
     def val_dataloader(self) -> EvaluationLoader:
         """Every validation digit once."""

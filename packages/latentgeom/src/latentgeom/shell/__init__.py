@@ -1,1 +1,1 @@
-"""What is the same in every package of the workspace: command line, checkpoints, loading."""
+"""The ground floor: what is the same in all four packages of the workspace, but for its name."""

@@ -7,8 +7,8 @@ what :math:`R` devices with :math:`B/R` see, and a resumed run continues with th
 that was next. Evaluation takes every sample once: no rank pads its share.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Iterator
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -17,7 +17,7 @@ from torch import Tensor
 from latentgeom.shell.errors import InputError
 from latentgeom.shell.randomness import keyed_generator
 
-__all__ = ["EvaluationLoader", "IndexedDataset", "Pairs", "TrainingLoader"]
+__all__ = ["EvaluationLoader", "IndexedDataset", "TrainingLoader"]
 
 
 class IndexedDataset(Protocol):
@@ -28,13 +28,6 @@ class IndexedDataset(Protocol):
     def __getitem__(self, index: Tensor) -> Any: ...
 
 
-class Pairs(NamedTuple):
-    """A batch of samples, and for each of them a partner from the whole data set."""
-
-    first: Any
-    second: Any
-
-
 def _rank_and_size() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -42,7 +35,7 @@ def _rank_and_size() -> tuple[int, int]:
 
 
 class TrainingLoader:
-    """Shuffled batches of training samples with partners; its position can be saved and restored.
+    """Shuffled batches of training samples; its position can be saved and restored.
 
     Every batch is full: the last ``len(dataset) % global batch`` samples of a permutation
     wait for another epoch.
@@ -69,20 +62,17 @@ class TrainingLoader:
             )
         return length
 
-    def __iter__(self) -> Iterator[Pairs]:
+    def __iter__(self) -> Iterator[Any]:
         if self.batch >= len(self):
             self.epoch, self.batch = self.epoch + 1, 0
         rank, size = _rank_and_size()
-        count = len(self.dataset)
-        order = torch.randperm(count, generator=keyed_generator(self.seed, self.epoch))
-        partners = torch.randperm(count, generator=keyed_generator(self.seed, self.epoch, 1))
+        order = torch.randperm(len(self.dataset), generator=keyed_generator(self.seed, self.epoch))
         for start in range(self.batch, len(self)):
             step = self.batch_size * size
             # Counted before the batch is handed out: a checkpoint written while it is
             # being learnt must continue with the next one.
             self.batch = start + 1
-            mine = slice(start * step + rank, (start + 1) * step, size)
-            yield Pairs(self.dataset[order[mine]], self.dataset[partners[mine]])
+            yield self.dataset[order[start * step : (start + 1) * step][rank::size]]
 
     def state_dict(self) -> dict[str, int]:
         """Position of the loader: the epoch, and the batches handed out in it."""
@@ -99,15 +89,21 @@ class EvaluationLoader:
     Arguments:
         dataset: Where the samples come from.
         batch_size: Samples per device; the last batch may be smaller.
+        skipped: Indices that are left out.
     """
 
-    def __init__(self, dataset: IndexedDataset, batch_size: int) -> None:
+    def __init__(
+        self, dataset: IndexedDataset, batch_size: int, skipped: Collection[int] = ()
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.dataset, self.batch_size = dataset, batch_size
+        self.dataset, self.batch_size, self.skipped = dataset, batch_size, set(skipped)
 
     def _share(self) -> Tensor:
         rank, size = _rank_and_size()
+        if self.skipped:
+            left = [index for index in range(len(self.dataset)) if index not in self.skipped]
+            return torch.tensor(left[rank::size], dtype=torch.int64)
         if len(self.dataset) < size:
             raise InputError(
                 f"{size} devices need at least {size} samples to evaluate, got {len(self.dataset)}"
@@ -119,4 +115,5 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for index in torch.split(self._share(), self.batch_size):
-            yield self.dataset[index]
+            if len(index):
+                yield self.dataset[index]

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from latentgeom.data.digits import Samples
+from latentgeom.data.partners import Pairs
 from latentgeom.models.losses import isometry_loss, relative_metric
 from latentgeom.models.networks import Autoencoder
 from latentgeom.shell.checkpoints import keep_plain
-from latentgeom.shell.loading import Pairs
 from latentgeom.shell.randomness import keyed_uniform
 
 __all__ = ["IsometricAutoencoder"]

@@ -1,1 +1,1 @@
-"""What is the same in every package: errors, configuration, commands, checkpoints, loading."""
+"""The ground floor: what is the same in all four packages of the workspace, but for its name."""

@@ -2,22 +2,37 @@
 
 A checkpoint is a pickle; here it is always read with ``weights_only=True``, which admits
 tensors and plain containers alone. Whatever is wrong with a file (missing, truncated,
-altered, holding code) is one `CheckpointError`.
+altered, holding code) is one `CheckpointError`. Plain data can still do harm where they name a
+class that is then imported and built: `check_classes` allows those of this package and of torch,
+and those that the user's own configuration names.
 """
 
+import inspect
 import os
-import pickle
+import re
 import warnings
 import zipfile
+from collections.abc import Collection, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
 
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.writing import claim, whole
 
-__all__ = ["CheckpointError", "export_safetensors", "keep_plain", "read_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "built_classes",
+    "check_classes",
+    "export",
+    "keep_plain",
+    "read_checkpoint",
+    "read_plain",
+]
 
 
 class CheckpointError(InputError):
@@ -34,31 +49,112 @@ class CheckpointError(InputError):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in it is executed.
+    """Read a training checkpoint onto the CPU; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is missing, empty, damaged, no training checkpoint, or holds
+            weights that are not finite.
+    """
+    content = read_plain(path)
+    weights = content.get("state_dict")
+    if not isinstance(weights, dict):
+        raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
+    for name, value in weights.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.isnan().any():
+            raise CheckpointError(path, f"holds weights that are not finite: {name}")
+    if not isinstance(content.get("hyper_parameters", {}), dict):
+        raise CheckpointError(path, "not a training checkpoint: its hyper-parameters have no names")
+    return content
+
+
+def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of tensors and plain data onto the CPU; nothing in it is executed.
 
     Raises:
         CheckpointError: The file is missing, empty, damaged, or holds more than data.
     """
     file = Path(path)
     if not file.is_file():
-        raise CheckpointError(path, "no such checkpoint")
+        raise CheckpointError(path, "a folder" if file.is_dir() else "no such checkpoint")
     try:
         with warnings.catch_warnings():
             # An unusual pickle protocol is torch's warning and, below, our refusal.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(file, map_location="cpu", weights_only=True)
         damaged = zipfile.ZipFile(file).testzip()
-    except pickle.UnpicklingError:
+    except UnpicklingError:
         reason = "not a checkpoint, or one that holds more than tensors and plain data"
         raise CheckpointError(path, reason) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # Junk ends anywhere in the reader: as IndexError, struct.error, RecursionError and more.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise CheckpointError(path, f"empty or damaged ({reason})") from None
     if damaged is not None:
         raise CheckpointError(path, f"damaged: wrong checksum in {damaged}")
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
+    if not isinstance(content, dict):
+        raise CheckpointError(path, f"expected a mapping, got {type(content).__name__}")
     return content
+
+
+_OWN = __name__.partition(".")[0]
+_TRUSTED = (_OWN, "torch", "lightning")
+# What Lightning's command line leaves in every checkpoint.
+_LIGHTNINGS = "lightning.pytorch.cli.instantiate_module"
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+def built_classes(node: object) -> Iterator[str]:
+    """Every ``class_path`` in a configuration, and every other word that could be one."""
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from built_classes(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from built_classes(value)
+    elif isinstance(node, str) and _DOTTED.fullmatch(node):
+        yield node
+
+
+def check_classes(
+    path: str | os.PathLike[str], parameters: dict[str, Any], named: Collection[str] = ()
+) -> None:
+    """Refuse hyper-parameters that would import or build what nobody asked for.
+
+    Arguments:
+        path: The checkpoint, for the message.
+        parameters: Its hyper-parameters: plain data.
+        named: What the user's own configuration names.
+
+    Raises:
+        CheckpointError: A class, or a function behind a dotted name, is neither this package's,
+            torch's or Lightning's, nor named by the user.
+    """
+    for name in built_classes(parameters):
+        root = name.partition(".")[0]
+        if name in named or name == _LIGHTNINGS or not _importable(root):
+            continue
+        if root not in _TRUSTED or (root != _OWN and not _is_class(name)):
+            raise CheckpointError(
+                path,
+                f"its hyper-parameters name {name}, which only your own configuration may:"
+                " nothing of it was imported",
+            )
+
+
+def _importable(root: str) -> bool:
+    """Whether a name is that of a module; finding it at the top executes nothing."""
+    try:
+        return find_spec(root) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _is_class(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return inspect.isclass(getattr(import_module(module), attribute, None))
+    except ImportError:
+        return False
 
 
 def keep_plain(checkpoint: dict[str, Any]) -> None:
@@ -81,11 +177,21 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def export_safetensors(module: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write a module's weights as safetensors, whole or not at all."""
+def export(ckpt_path: str, output: str) -> None:
+    """Write the weights of a checkpoint as safetensors, for other programs.
+
+    Arguments:
+        ckpt_path: Checkpoint of a training.
+        output: File to write, ``weights.safetensors``.
+    """
     from safetensors.torch import save_file
 
-    partial = f"{os.fspath(path)}.part"
-    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, partial)
-    os.replace(partial, path)
+    weights = read_checkpoint(ckpt_path)["state_dict"]
+    claim(output)
+    tensors = {
+        name: value.detach().clone().contiguous()
+        for name, value in weights.items()
+        if isinstance(value, torch.Tensor)
+    }
+    with whole(output) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})

@@ -1,0 +1,126 @@
+"""Files that appear whole or not at all, and never over somebody's results unasked.
+
+`whole` gives a temporary name beside the final one, which replaces it once everything is on the
+disk. `claim` is asked before long work: it stops where results of an earlier run would be
+replaced, unless the command line said ``--overwrite``.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffsmc.shell.errors import InputError
+
+__all__ = ["claim", "note", "overwrite", "permit_overwriting", "summary", "whole"]
+
+_permitted = False
+_written: list[Path] = []
+
+
+def permit_overwriting(permitted: bool) -> None:
+    """Say for this process whether results of an earlier run may be replaced."""
+    global _permitted
+    _permitted = permitted
+    _written.clear()
+
+
+def overwrite() -> bool:
+    """Whether results of an earlier run may be replaced."""
+    return _permitted
+
+
+def claim(*paths: str | os.PathLike[str]) -> None:
+    """Make sure, before long work, that its results can be written.
+
+    Arguments:
+        paths: Files or folders that the work will write.
+
+    Raises:
+        InputError: One exists and may not be replaced, or can't be written where it is wanted.
+    """
+    for path in map(Path, paths):
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise InputError(f"{path}: can't be written: {above} is not a folder")
+        if not os.access(above, os.W_OK):
+            raise InputError(f"{path}: can't be written: no permission in {above}")
+        if path.exists() and not _permitted:
+            raise InputError(f"{path}: is there already; --overwrite replaces it")
+
+
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path, to be written as a file or folder, that becomes ``path`` at the end.
+
+    It lies beside ``path`` and keeps its suffix. What was written is flushed to the disk before
+    it is renamed; where the block raises, it is removed, and ``path`` stays as it was.
+
+    Arguments:
+        path: Final name; folders above it are made.
+
+    Raises:
+        InputError: The place can't be written.
+    """
+    final = Path(path)
+    partial = final.with_name(f".part-{os.getpid()}-{final.name}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        _flush(partial)
+        _replace(partial, final)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"{final}: can't be written ({error.strerror})") from error
+    finally:
+        _remove(partial)
+    note(final)
+
+
+def note(path: str | os.PathLike[str]) -> None:
+    """Count a file or folder among what this process has written."""
+    if Path(path) not in _written:
+        _written.append(Path(path))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or all files of a folder, to the disk."""
+    files = [found for found in path.rglob("*") if found.is_file()] if path.is_dir() else [path]
+    for file in files:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _replace(partial: Path, final: Path) -> None:
+    if not (partial.is_dir() and final.is_dir()):
+        os.replace(partial, final)
+        return
+    # A folder with content can't be replaced in one call: the old one stands aside for a moment.
+    aside = final.with_name(f".old-{os.getpid()}-{final.name}")
+    os.rename(final, aside)
+    try:
+        os.rename(partial, final)
+    except OSError:
+        os.rename(aside, final)
+        raise
+    shutil.rmtree(aside)
+
+
+def summary() -> str:
+    """One line on what this process has written, or nothing."""
+    folders: dict[Path, list[str]] = {}
+    for path in _written:
+        folders.setdefault(path.parent, []).append(path.name)
+    places = (f"{', '.join(names)} in {folder}" for folder, names in folders.items())
+    return f"wrote {'; '.join(places)}" if folders else ""

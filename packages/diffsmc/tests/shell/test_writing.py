@@ -1,0 +1,91 @@
+import os
+
+import pytest
+
+from diffsmc.shell.errors import InputError
+from diffsmc.shell.writing import claim, note, permit_overwriting, summary, whole
+
+
+@pytest.fixture(autouse=True)
+def nothing_permitted():
+    permit_overwriting(False)
+    yield
+    permit_overwriting(False)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail(path, error):
+    """Fail half way."""
+    with whole(path) as partial:
+        partial.write_text("half")
+        raise error
+
+
+def test_a_file_appears_at_the_end(tmp_path):
+    with whole(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("x")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+        assert partial.suffix == ".txt"
+        assert str(os.getpid()) in partial.name
+    assert (tmp_path / "deep" / "a.txt").read_text() == "x"
+    assert names(tmp_path / "deep") == ["a.txt"]
+
+
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "a.txt", RuntimeError())
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for text in ("old", "new"):
+        with whole(tmp_path / "store.zarr") as partial:
+            (partial / "c").mkdir(parents=True)
+            (partial / "c" / text).write_text(text)
+    assert names(tmp_path) == ["store.zarr"]
+    assert names(tmp_path / "store.zarr" / "c") == ["new"]
+
+
+def test_a_failure_keeps_the_old_folder(tmp_path):
+    with whole(tmp_path / "store") as partial:
+        partial.mkdir()
+        (partial / "old").touch()
+    with pytest.raises(KeyboardInterrupt):
+        fail(tmp_path / "store", KeyboardInterrupt())
+    assert names(tmp_path) == ["store"]
+    assert names(tmp_path / "store") == ["old"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="can't be written"),
+        whole(tmp_path / "file" / "a.txt") as partial,
+    ):
+        partial.write_text("x")
+    with pytest.raises(InputError, match="not a folder"):
+        claim(tmp_path / "file" / "a.txt")
+
+
+def test_results_are_not_replaced_unasked(tmp_path):
+    claim(tmp_path / "none" / "a.txt")
+    assert names(tmp_path) == []
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"a\.txt: is there already; --overwrite replaces it"):
+        claim(tmp_path / "b.txt", tmp_path / "a.txt")
+    permit_overwriting(True)
+    claim(tmp_path / "a.txt")
+
+
+def test_the_summary_names_each_file_once(tmp_path):
+    assert summary() == ""
+    for name in ("a.txt", "b.txt", "a.txt"):
+        with whole(tmp_path / name) as partial:
+            partial.write_text(name)
+    note(tmp_path / "deep" / "c.txt")
+    assert summary() == f"wrote a.txt, b.txt in {tmp_path}; c.txt in {tmp_path / 'deep'}"
