@@ -106,15 +106,13 @@ def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
     for method in ("ardg", "bsdg", "fadg", "best"):
         SamplingTrainer(accelerator="cpu", **settings).sample(
             generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=4, batch_size=3,
-            output=str(tmp_path / "guided.parquet"), guide=str(path), method=method,
+            output=str(tmp_path / method / "guided.parquet"), guide=str(path), method=method,
             num_particles=3,
         )  # fmt: skip
-        rows = pyarrow.parquet.read_table(tmp_path / "guided.parquet").to_pylist()
+        rows = pyarrow.parquet.read_table(tmp_path / method / "guided.parquet").to_pylist()
         assert [row["index"] for row in rows] == list(range(4))
         assert all(5 <= row["num_atoms"] <= 6 for row in rows)
-        drawn = tmp_path / "ancestry.png"
-        assert drawn.exists() == (method in ("bsdg", "fadg"))
-        drawn.unlink(missing_ok=True)
+        assert (tmp_path / method / "ancestry.png").exists() == (method in ("bsdg", "fadg"))
 
 
 def negatives(folder):

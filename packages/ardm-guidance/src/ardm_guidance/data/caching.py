@@ -20,6 +20,8 @@ from rdkit import rdBase
 
 from ardm_guidance import __version__
 from ardm_guidance.data.files import Molecules, Rejected, Row, read_molecules, source_files
+from ardm_guidance.shell.errors import InputError
+from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.molecules import MoleculeAlphabet
 
 __all__ = ["cache_folder", "cached_molecules"]
@@ -62,12 +64,10 @@ def _keep(molecules: Molecules, path: Path) -> None:
     """Write whole or not at all; a folder that cannot be written is no reason to stop."""
     content = molecules._asdict()
     content["rejected"] = [(tuple(item.row), item.reason) for item in molecules.rejected]
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
+        with whole(path, told=False) as partial:
+            torch.save(content, partial)
+    except (InputError, OSError, RuntimeError) as error:
         warnings.warn(f"{path.parent}: molecules not kept for the next run ({error})", stacklevel=3)
 
 

@@ -1,7 +1,6 @@
 """Molecules for training and evaluation."""
 
 import csv
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from ardm_guidance.data.caching import cached_molecules
 from ardm_guidance.data.files import Molecules, Rejected
 from ardm_guidance.data.splits import Split
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
+from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import node_count, sizes
 from ardm_guidance.sites.molecules import MoleculeAlphabet
 
@@ -48,13 +48,10 @@ class MoleculeDataset:
 
 def write_rejected(rejected: Sequence[Rejected], path: Path) -> None:
     """Write the rows that could not be used: file, line, SMILES and reason."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "line", "smiles", "reason"])
         writer.writerows([*item.row, item.reason] for item in rejected)
-    os.replace(partial, path)
 
 
 def read_split(

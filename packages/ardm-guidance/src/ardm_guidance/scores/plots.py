@@ -4,7 +4,6 @@ Each function draws from plain data onto a file, written under a temporary name 
 """
 
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor
 from ardm_guidance.guidance.calibration import Reliability
 from ardm_guidance.guidance.smc import Run
 from ardm_guidance.scores.evaluation import Checked
+from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import MASK, PAD
 from ardm_guidance.sites.molecules import MoleculeAlphabet
 
@@ -46,11 +46,9 @@ _MARKER = (0.62, 0.85, 0.95)
 
 
 def _save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    figure.savefig(partial, format="png", dpi=dpi, facecolor="white")
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi, facecolor="white")
     pyplot.close(figure)
-    os.replace(partial, path)
 
 
 def _depict(item: Checked) -> Chem.Mol:

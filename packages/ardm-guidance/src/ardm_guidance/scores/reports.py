@@ -5,7 +5,6 @@ training molecules for novelty, and its test and scaffold test sets with their p
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from ardm_guidance.scores.evaluation import Checked, Scores, check, score
 from ardm_guidance.scores.moses import load_filters, moses_scores, published_statistics, statistics
 from ardm_guidance.scores.plots import molecule_grid, property_histograms
 from ardm_guidance.shell.errors import InputError
+from ardm_guidance.shell.writing import claim, whole
 from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
 
 __all__ = ["evaluate"]
@@ -57,6 +57,8 @@ def evaluate(
         output: Folder to write to.
     """
     split = Split(val, test, split_seed).check()
+    folder = Path(output)
+    claim(*(folder / name for name in ("report.json", "molecules.png", "properties.png")))
     rows = [row for path in source_files(samples) for row in read_rows(path, column)]
     if not rows:
         raise InputError(f"{samples}: no molecules")
@@ -75,7 +77,6 @@ def evaluate(
         "likelihood": _json(Path(likelihood)) if likelihood else None,
         "versions": {"ardm-guidance": __version__, "rdkit": rdBase.rdkitVersion},
     }
-    folder = Path(output)
     _pictures(checked, known.held_out, scores, folder, num_pictures, pattern)
     _write(report, folder / "report.json")
     print(_line(scores, reference, known.split))  # noqa: T201
@@ -194,9 +195,8 @@ def _pictures(
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def _line(scores: Scores, reference: str, split: str) -> str:

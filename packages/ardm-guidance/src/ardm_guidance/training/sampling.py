@@ -1,7 +1,6 @@
 """The verb ``sample``, the rows that ``predict`` writes, and the scores that ``test`` writes."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from ardm_guidance.scores.plots import ancestry_plot, film_strip
 from ardm_guidance.shell.checkpoints import CheckpointError, read_checkpoint
 from ardm_guidance.shell.loading import EvaluationLoader
 from ardm_guidance.shell.randomness import keyed_generator, keyed_uniform
+from ardm_guidance.shell.writing import claim, whole
 from ardm_guidance.sites.graphs import PAD, sizes
 from ardm_guidance.training.discriminator import load_discriminator
 from ardm_guidance.training.molecule_ardm import MoleculeARDM
@@ -35,12 +35,10 @@ _ANCESTORS, _SELECTION = -3, -4
 
 def write_parquet(rows: list[Row], path: Path, notes: dict[str, Any]) -> None:
     """Write rows with notes as JSON in the metadata, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pyarrow.Table.from_pylist(rows)
     metadata = {**(table.schema.metadata or {}), b"ardm_guidance": json.dumps(notes).encode()}
-    partial = path.with_name(path.name + ".part")
-    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), partial)
 
 
 class _Numbers:
@@ -277,6 +275,9 @@ class SamplingTrainer(lightning.Trainer):
             raise ValueError("ckpt_path: sampling needs a checkpoint")
         _restore(model, Path(ckpt_path))
         path = Path(output) if output else Path(self.default_root_dir) / "samples.parquet"
+        if self.is_global_zero:
+            drawn = ("film_strip.png", *(("ancestry.png",) if guide else ()))
+            claim(path, *(path.parent / name for name in drawn if pictures))
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
         potential = _guide(guide, guide_power, guide_start) if guide else None
         draw = drawing(method, potential, num_particles) if potential else plain
@@ -313,6 +314,13 @@ class SamplingTrainer(lightning.Trainer):
 class WriteResults(lightning.Callback):
     """Writes ``test.json`` and ``predictions.parquet`` to the run's folder."""
 
+    def on_test_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Stop before another run's scores."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            claim(Path(trainer.default_root_dir) / "test.json")
+
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the scores."""
         names = {"nats", "nats_error", "bits_per_site", "count"}
@@ -322,17 +330,16 @@ class WriteResults(lightning.Callback):
             if key.removeprefix("test/") in names
         }
         if trainer.is_global_zero and values:
-            path = Path(trainer.default_root_dir) / "test.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
-            partial.write_text(json.dumps(values, indent=2) + "\n")
-            os.replace(partial, path)
+            with whole(Path(trainer.default_root_dir) / "test.json") as partial:
+                partial.write_text(json.dumps(values, indent=2) + "\n")
 
     def on_predict_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Forget the rows of an earlier run."""
+        """Forget the rows of an earlier run, and stop before its file."""
         self.rows: list[Row] = []
+        if trainer.is_global_zero and not isinstance(pl_module, _Sampler):
+            claim(Path(trainer.default_root_dir) / "predictions.parquet")
 
     def on_predict_batch_end(
         self,

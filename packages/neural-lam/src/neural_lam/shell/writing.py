@@ -51,7 +51,7 @@ def claim(*paths: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole(path: str | os.PathLike[str], *, told: bool = True) -> Iterator[Path]:
     """A temporary path, to be written as a file or folder, that becomes ``path`` at the end.
 
     It lies beside ``path`` and keeps its suffix. What was written is flushed to the disk before
@@ -59,6 +59,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Arguments:
         path: Final name; folders above it are made.
+        told: Count it among what this process has written.
 
     Raises:
         InputError: The place can't be written.
@@ -75,7 +76,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{final}: can't be written ({error.strerror})") from error
     finally:
         _remove(partial)
-    note(final)
+    if told:
+        note(final)
 
 
 def note(path: str | os.PathLike[str]) -> None:
