@@ -58,7 +58,8 @@ class AtomType(NamedTuple):
         """Largest number of bonds."""
         table = Chem.GetPeriodicTable()
         try:
-            number = table.GetAtomicNumber(self.symbol)
+            with rdBase.BlockLogs():
+                number = table.GetAtomicNumber(self.symbol)
         except RuntimeError as error:
             raise ValueError(f"no element has the symbol {self.symbol!r}") from error
         capacity = max(table.GetValenceList(number - self.charge))

@@ -24,6 +24,7 @@ from ardm_guidance.data.modules import Batch, MoleculeData
 from ardm_guidance.models.ardm import OrderAgnosticARDM, Samples, bound, sample, steps
 from ardm_guidance.models.orders import by_keys
 from ardm_guidance.shell.checkpoints import keep_plain
+from ardm_guidance.shell.checks import counts, not_negative, positive
 from ardm_guidance.shell.randomness import keyed_uniform
 from ardm_guidance.sites.constraints import Connectivity, Constraint, Valence
 from ardm_guidance.sites.graphs import PAD, masked_graphs, site_count, sizes
@@ -84,6 +85,9 @@ class MoleculeARDM(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        positive(learning_rate=learning_rate)
+        not_negative(weight_decay=weight_decay)
+        counts(average_horizon=average_horizon)
         self.masked_loss = masked_loss
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)

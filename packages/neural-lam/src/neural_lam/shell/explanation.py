@@ -31,7 +31,11 @@ def check_keys(files: Sequence[Path], options: Iterable[str]) -> None:
     accepted = list(options)
     nested = {name.partition(".")[0] for name in accepted if "." in name}
     for path in files:
-        for keys in _plain_keys(read_config(path), ()):
+        content = read_config(path)
+        for key in nested & set(content) - {"model", "data"}:
+            if not isinstance(content[key], Mapping | str | type(None)):
+                raise InputError(f"{path}: {key}: expected a mapping, got {content[key]!r}")
+        for keys in _plain_keys(content, ()):
             if len(keys) > 1 and keys[0] not in nested:
                 continue
             dotted = ".".join(keys)
