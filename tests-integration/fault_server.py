@@ -84,6 +84,8 @@ def wait(process, request, start):
 def serve(module, scratch):
     command = importlib.import_module(f"{module}.__main__")
     importlib.import_module(f"{module}.cli").application()
+    # Lightning starts further ranks by the script that the user has called.
+    script = str(Path(sys.executable).with_name(module.replace("_", "-")))
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
@@ -96,7 +98,7 @@ def serve(module, scratch):
         start = time.monotonic()
         process = os.fork()
         if not process:
-            child(command.main, module, request, out, err)
+            child(command.main, script, request, out, err)
         code = wait(process, request, start)
         answer = {"code": code, "seconds": time.monotonic() - start}
         answer |= {"out": out.read_text(errors="replace"), "err": err.read_text(errors="replace")}
