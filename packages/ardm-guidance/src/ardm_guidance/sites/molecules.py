@@ -98,6 +98,9 @@ class MoleculeAlphabet:
         max_atoms: Heavy atoms of the largest molecule.
         aromatic: Encode aromatic bonds by a class of their own and drop charges, as
             published models do.
+
+    References:
+        Weininger (1988), SMILES, a chemical language, for the valence model of implicit hydrogens.
     """
 
     atom_types: Sequence[str] = QM9_ATOM_TYPES

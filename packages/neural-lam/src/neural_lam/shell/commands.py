@@ -46,6 +46,7 @@ from neural_lam.shell.writing import claim, note, overwrite, whole
 __all__ = ["Application", "CommandLine", "function_parser", "run"]
 
 _KEYWORDS = ("best", "last", "hpc")
+_TRAINING = ("fit",)  # verbs that write checkpoints and can go on with one
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class CommandLine(LightningCLI):
         if "://" in str(path) or str(path).startswith("registry"):
             raise InputError(f"{path}: ckpt_path must be a local file; download it first")
         content = read_checkpoint(path)
-        if self.config.subcommand == "fit" and "optimizer_states" not in content:
+        if self.config.subcommand in _TRAINING and "optimizer_states" not in content:
             reason = "holds weights alone, which can't be trained on; expected a whole checkpoint"
             raise CheckpointError(path, reason)
         self._check_built(path, content, options.get("model"))
@@ -226,7 +227,7 @@ class CommandLine(LightningCLI):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((root / "checkpoints").absolute())
-        if self.subcommand == "fit" and not settings.get("fast_dev_run"):
+        if self.subcommand in _TRAINING and not settings.get("fast_dev_run"):
             self._claim_checkpoints(trainer)
         return trainer
 
@@ -277,7 +278,7 @@ class CommandLine(LightningCLI):
         reached = f"{'terminated' if code == 143 else 'interrupted'} at step"
         line = f"{reached} {self.trainer.global_step}; last checkpoint: "
         line += str(_relative(kept[-1])) if kept else "none yet"
-        if kept and self.subcommand == "fit":
+        if kept and self.subcommand in _TRAINING:
             line += f"; the same command with --ckpt_path {_relative(kept[-1])} goes on"
         raise Stopped(line, code) from None
 
