@@ -174,7 +174,9 @@ def common(subject: Subject) -> list[Fault]:
     value("trainer is a number", "trainer", 5, "trainer")
     value("no devices", "trainer.devices", 0, "devices")
     value("devices in words", "trainer.devices", "two", "devices|two")
-    value("an accelerator that isn't there", "trainer.accelerator", "gpu", "accelerator|CUDA|gpu|GPU")
+    value(
+        "an accelerator that isn't there", "trainer.accelerator", "gpu", "accelerator|CUDA|gpu|GPU"
+    )
     value("an accelerator that nobody has", "trainer.accelerator", "quantum", "quantum|accelerator")
     value(
         "negative seed", "seed_everything", -1, r"seed_everything: expected 0 to 4294967295, got -1"
