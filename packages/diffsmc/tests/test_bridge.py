@@ -48,8 +48,8 @@ def test_the_stratified_evidence_is_unbiased(mixture):
 def test_scores_of_strata_are_gradients_of_their_densities(mixture, level, generator):
     target = GaussianMixture([[-2.0, 0.3], [2.2, 1.0]], [0.8, 0.4], [0.5, 0.5])
     path = StratifiedPath(target, mixture)
-    cloud = path.start(6, 5, gradient=True, generator=generator)
-    density = path.density(level, gradient=True)
+    cloud = path.start(6, 5, generator=generator)
+    density = path.density(level)
     components = torch.distributions.MultivariateNormal(mixture.means, scale_tril=mixture.factors)
 
     def log_prob(x):

@@ -3,12 +3,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from diffsmc.__main__ import VERBS, main
-from diffsmc.results.inference_data import read_result, to_record
+from diffsmc.results.files import read_result, to_record
 from diffsmc.shell.configuration import shipped_configs
 
 MODEL = {
@@ -239,18 +240,73 @@ def test_the_chosen_path_is_printed_and_drawn(tmp_path, capsys):
     sizes = ["--num_islands", "2", "--num_particles", "100", "--snapshots", "50"]
     assert main(["sample", *target, *sizes, "--output", "modes.zarr"]) == 0
     shown = capsys.readouterr().out
-    assert "path: importance sampling (400 pilot chains found 2 modes" in shown
+    assert "path: importance sampling (128 climbs found 2 modes" in shown
+    assert "the interval is conditional on the modes found" in shown
     data = read_result("modes.zarr")
     assert data.attrs["path"] == "importance sampling"
     assert data["snapshots"]["x"].shape == (1, 50, 2)
     results = json.dumps({"two modes": "modes.zarr"})
     assert main(["evidence", "--results", results, "--truth", "0", "--output", "shown"]) == 0
     drawn = {path.stem for path in (tmp_path / "shown").glob("*.png")}
-    assert drawn == {"schedule", "marginals", "evidence", "weights", "modes", "path_two_modes"}
+    expected = {"marginals", "evidence", "weights", "modes", "importance_two_modes"}
+    assert drawn == expected
     report = json.loads((tmp_path / "shown" / "report.json").read_text())
     assert report["runs"]["two modes"]["path"] == "importance sampling"
     assert "that suffices" in report["runs"]["two modes"]["reason"]
     assert main(["diagnose", "--results", '["modes.zarr"]']) == 0
+
+
+def test_a_function_is_a_target(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mymodel.py").write_text(
+        "def logp(x):\n    return -0.5 * x.square().sum(-1)\n\n\n"
+        "def slip(x):\n    return -0.5 * x.square().sum()\n\n\nnumber = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    small = ["--num_islands", "2", "--num_particles", "50"]
+    assert main(["sample", "--target", "mymodel.logp", "--dim", "3", *small]) == 0
+    data = read_result("out/diffsmc/sample.nc")
+    assert abs(float(data.attrs["evidence_log_normalizer"]) - 1.5 * np.log(2 * np.pi)) < 0.1
+    capsys.readouterr()
+    for words, line in {
+        ("mymodel.slip", "--dim", "3"): "log-density slip: got shape () for points of shape",
+        ("mymodel.logp",): "dim is needed",
+        ("mymodel.number", "--dim", "3"): "mymodel.number is a int, expected a function",
+        ("mymodel.logq", "--dim", "3"): "has no attribute 'logq'; did you mean 'logp'?",
+        ("nothing.logp", "--dim", "3"): "No module named 'nothing'",
+    }.items():
+        arguments = ["sample", "--target", *words, *small, "--output", "slip.nc"]
+        code, said = answer(capsys, *arguments)
+        assert code == 2
+        assert line in said
+    assert not (tmp_path / "slip.nc").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_evidence_compares_models(tmp_path, capsys):
+    """Two models of different dimension: a Bayes factor; two runs of one: agreement."""
+    small = ["--num_islands", "4", "--num_particles", "50"]
+    runs = {"one": ("2", "0"), "again": ("2", "1"), "other": ("4", "0")}
+    for name, (dim, seed) in runs.items():
+        target = ["--target", "diffsmc.SkewedGaussian", "--target.dim", dim, "--seed", seed]
+        assert main(["sample", *target, *small, "--output", f"{name}.nc"]) == 0
+    results = json.dumps({name: f"{name}.nc" for name in runs})
+    assert main(["evidence", "--results", results, "--output", "shown"]) == 0
+    report = json.loads((tmp_path / "shown" / "report.json").read_text())
+    assert report["targets"] == [["one", "again"], ["other"]]
+    ((pair, factor),) = report["bayes_factors"].items()
+    assert pair.endswith(" / other")
+    low, high = factor["interval_95"]
+    assert low < factor["log_bayes_factor"] < high
+    assert abs(factor["log_bayes_factor"]) < 0.2  # both are normalised
+    assert list(report["marginals"]) == ["one / again"]
+    assert {p.name for p in (tmp_path / "shown").glob("marg*")} == {
+        "marginals_one.png", "marginals_other.png"
+    }  # fmt: skip
+    assert "log Bayes factor" in capsys.readouterr().out
+    truth = ["--truth", "0", "--output", "truth"]
+    code, said = answer(capsys, "evidence", "--results", results, *truth)
+    assert code == 2
+    assert "truth is the log-evidence of one target" in said
 
 
 def test_targets_say_what_is_known(capsys):

@@ -12,7 +12,7 @@ from diffsmc.smc.moves import HMC
 
 
 def start(path, generator):
-    cloud = path.start(2, 30, gradient=True, generator=generator)
+    cloud = path.start(2, 30, generator=generator)
     noise = torch.randn(cloud.particles.shape, generator=generator, dtype=cloud.particles.dtype)
     dim = cloud.particles.shape[-1]
     factor = torch.eye(dim, dtype=noise.dtype).tril() + 0.1 * torch.ones(dim, dim).tril()
@@ -31,7 +31,7 @@ def test_compiled_leapfrog_steps_equal_plain_ones_at_all_levels(single, generato
     with warnings.catch_warnings(), torch._dynamo.config.patch(error_on_recompile=True):
         warnings.simplefilter("ignore", DeprecationWarning)
         for level in (0.1, 0.35, 1.0):
-            density = path.density(level, gradient=True)
+            density = path.density(level)
             end, ratio = trajectory(cloud, noise, density, factor, step, 3)
             plain = density._replace(inner=None)
             expected, expected_ratio = trajectory(cloud, noise, plain, factor, step, 3)
@@ -54,7 +54,7 @@ def test_a_failing_compiler_is_named_and_the_run_goes_on(generator, monkeypatch)
     target = ManyWell(2)
     path = TemperedPath(target, isotropic(2, 2.0), compiled=True)
     cloud, noise, factor, step = start(path, generator)
-    density = path.density(0.5, gradient=True)
+    density = path.density(0.5)
     with pytest.warns(UserWarning, match="^leapfrog steps run uncompiled: no C\\+\\+ compiler$"):
         end, ratio = trajectory(cloud, noise, density, factor, step, 3)
     plain = density._replace(inner=None)
@@ -80,6 +80,6 @@ def test_a_mass_of_unit_scale_is_kept_in_the_dtype_of_the_particles(generator):
     cloud, _, factor, _ = start(path, generator)
     mass = Mass(torch.zeros(2, 2), factor.float())
     moved, _ = HMC(2).step(
-        cloud, path.density(0.5, gradient=True), mass, torch.full((2,), 0.1), generator=generator
+        cloud, path.density(0.5), mass, torch.full((2,), 0.1), generator=generator
     )
     assert moved.particles.dtype == torch.float32

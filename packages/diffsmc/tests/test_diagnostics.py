@@ -8,7 +8,8 @@ from diffsmc.methods.tempering import Tempering
 from diffsmc.paths.tempered import TemperedPath
 from diffsmc.references.gaussian import isotropic
 from diffsmc.results.diagnostics import Record, compare, diagnose, mode_masses
-from diffsmc.results.inference_data import to_inference_data, to_record
+from diffsmc.results.files import to_record
+from diffsmc.results.inference_data import to_inference_data
 from diffsmc.smc.engine import Settings, start, step
 from diffsmc.smc.estimators import Evidence, evidence, pareto_shape
 from diffsmc.smc.moves import HMC
@@ -67,7 +68,10 @@ def test_each_failure_has_its_warning(change, expected):
 
 def test_heavy_tails_are_reported(generator):
     weights = -1.5 * torch.rand(4, 400, generator=generator, dtype=torch.float64).log()
-    assert any("Pareto k" in line for line in diagnose(healthy()._replace(log_weights=weights)))
+    record = healthy()._replace(log_weights=weights, resampled=False)
+    assert any("Pareto k" in line for line in diagnose(record))
+    # after resampling weights are no sample of ratios
+    assert not any("Pareto k" in line for line in diagnose(record._replace(resampled=True)))
 
 
 def test_methods_that_disagree_are_reported():

@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "diffsmc"
 # from the ground up; what stands in the package's folder itself is the roof
 FLOORS = (
-    "shell", "targets", "smc", "references", "potentials", "paths", "methods", "results",
+    "shell", "targets", "smc", "references", "potentials", "paths", "results", "methods",
     "training",
 )  # fmt: skip
 LONG = 400

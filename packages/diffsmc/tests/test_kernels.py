@@ -18,7 +18,7 @@ def exact_cloud(num, generator):
     covariance = torch.linalg.inv(TARGET.precision)
     noise = torch.randn(1, num, 3, generator=generator, dtype=torch.float64)
     x = TARGET.mean + noise @ torch.linalg.cholesky(covariance).T
-    return PATH.evaluate(x, gradient=True)
+    return PATH.evaluate(x)
 
 
 def masses():
@@ -36,7 +36,7 @@ def test_moves_keep_the_target(move, kind, generator):
     """Exact samples stay exact: weighted first and second moments, z-tested."""
     num = 40_000
     cloud = exact_cloud(num, generator)
-    density = Density(lambda x: PATH.evaluate(x, gradient=move.uses_gradient), 1.0)
+    density = Density(PATH.evaluate, 1.0)
     log_weights = torch.zeros(1, num, dtype=torch.float64)
     step = torch.tensor([STEPS[type(move)]], dtype=torch.float64)
     for _ in range(3):
@@ -55,7 +55,7 @@ def test_moves_keep_the_target(move, kind, generator):
 @pytest.mark.parametrize("move", MOVES, ids=lambda m: type(m).__name__)
 def test_moves_really_move(move, generator):
     cloud = exact_cloud(200, generator)
-    density = Density(lambda x: PATH.evaluate(x, gradient=move.uses_gradient), 1.0)
+    density = Density(PATH.evaluate, 1.0)
     step = torch.tensor([STEPS[type(move)]], dtype=torch.float64)
     moved, info = move.step(cloud, density, masses()["dense"], step, generator=generator)
     changed = (moved.particles != cloud.particles).any(-1).double().mean()
@@ -65,7 +65,7 @@ def test_moves_really_move(move, generator):
 
 def test_leapfrog_is_reversible(generator):
     cloud = exact_cloud(20, generator)
-    density = Density(lambda x: PATH.evaluate(x, gradient=True), 0.6)
+    density = Density(lambda x: PATH.evaluate(x), 0.6)
     factor = masses()["dense"].factor
     p = torch.randn(1, 20, 3, generator=generator, dtype=torch.float64)
     step = torch.full((1, 20, 1), 0.3, dtype=torch.float64)
@@ -88,7 +88,7 @@ def test_leapfrog_is_the_textbook_recursion_in_whitened_coordinates(kind, genera
         x = x + step * q @ matrix.T
         q = q + step / 2 * PATH.score(x, b) @ matrix
     for score in (PATH.score, None):
-        density = Density(lambda x: PATH.evaluate(x, gradient=True), b, score)
+        density = Density(lambda x: PATH.evaluate(x), b, score)
         end, momentum = leapfrog(cloud, p, density, factor, step, num)
         torch.testing.assert_close(end.particles, x)
         torch.testing.assert_close(momentum, q)
@@ -113,7 +113,7 @@ def test_scores_of_the_tempered_path_are_gradients_of_its_density(base, level, g
         return (1 - level) * gaussian.log_prob(x) + level * TARGET.log_prob(x)
 
     value, grad = differentiate(density, x)
-    cloud = path.evaluate(x, gradient=True)
+    cloud = path.evaluate(x)
     torch.testing.assert_close(path.score(x, level), grad)
     torch.testing.assert_close(log_density(cloud, level), value)
     torch.testing.assert_close(cloud.base_grad + level * cloud.tilt_grad, grad)
@@ -121,7 +121,7 @@ def test_scores_of_the_tempered_path_are_gradients_of_its_density(base, level, g
 
 def test_leapfrog_error_falls_with_the_square_of_the_step(generator):
     cloud = exact_cloud(200, generator)
-    density = Density(lambda x: PATH.evaluate(x, gradient=True), 1.0)
+    density = Density(lambda x: PATH.evaluate(x), 1.0)
     factor = masses()["dense"].factor
     p = torch.randn(1, 200, 3, generator=generator, dtype=torch.float64)
     energy = lambda c, v: log_density(c, 1.0) - 0.5 * v.square().sum(-1)  # noqa: E731
@@ -141,7 +141,7 @@ def test_an_infinite_tilt_counts_only_above_the_base(generator):
 
 def test_a_diverged_proposal_is_rejected(generator):
     cloud = exact_cloud(50, generator)
-    density = Density(lambda x: PATH.evaluate(x, gradient=True), 1.0)
+    density = Density(lambda x: PATH.evaluate(x), 1.0)
     step = torch.tensor([1e60], dtype=torch.float64)
     moved, info = HMC(20).step(cloud, density, masses()["dense"], step, generator=generator)
     assert torch.equal(moved.particles, cloud.particles)
@@ -151,14 +151,14 @@ def test_a_diverged_proposal_is_rejected(generator):
 def test_steps_are_spread_by_the_ratio_that_was_asked_for(generator):
     flat = LogDensity(lambda x: 0.0 * x.sum(-1), 1)
     path = TemperedPath(flat, isotropic(1, 1e6))
-    cloud = path.evaluate(torch.zeros(1, 10_000, 1).double(), gradient=True)
+    cloud = path.evaluate(torch.zeros(1, 10_000, 1).double())
     seen = []
 
     def watch(x, r, step, covariance, temperature, num_steps):
         seen.append(step)
         return x, r
 
-    density = path.density(1.0, gradient=True)._replace(inner=watch)
+    density = path.density(1.0)._replace(inner=watch)
     unit = Mass(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
     step = torch.tensor([0.3], dtype=torch.float64)
     HMC(2, spread=3.0).step(cloud, density, unit, step, generator=generator)
@@ -170,7 +170,7 @@ def test_steps_are_spread_by_the_ratio_that_was_asked_for(generator):
 @pytest.mark.parametrize("move", [HMC(3), MALA(), ULA()], ids=lambda m: type(m).__name__)
 def test_blocks_change_nothing(move, monkeypatch, generator):
     cloud = exact_cloud(100, generator)
-    density = PATH.density(0.7, gradient=True)
+    density = PATH.density(0.7)
     step = torch.tensor([0.4], dtype=torch.float64)
     ends = []
     for block in (10**9, 50):

@@ -3,9 +3,9 @@ import torch
 
 from diffsmc import LinearRegression, LogDensity, Target
 from diffsmc.methods.denoising import Diffusion
-from diffsmc.methods.method import merge_islands
 from diffsmc.methods.tempering import Tempering
 from diffsmc.potentials.monte_carlo import MonteCarloPotential
+from diffsmc.results.result import merge_islands
 from diffsmc.smc.adaptation import dense_mass
 from diffsmc.smc.estimators import evidence, lee_whiteley_variance
 from diffsmc.smc.moves import HMC

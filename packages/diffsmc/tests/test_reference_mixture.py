@@ -63,12 +63,11 @@ def test_evaluations_are_counted(name, generator):
 def test_importance_sampling_says_that_it_suffices(generator):
     result = METHODS["importance sampling"].run(two_modes(2, 0.5), 2, 1000, generator=generator)
     assert "that suffices" in result.reason
-    # ten draws a particle, in equal strata
-    assert 9900 <= result.particles.shape[1] <= 10_000
+    assert result.particles.shape[1] == 10_000  # ten draws a particle
 
 
 def test_a_mixture_that_does_not_fit_needs_the_bridge(generator):
-    result = ReferenceMixture(SMALL, refits=0).run(Funnel(10), 2, 200, generator=generator)
+    result = ReferenceMixture(SMALL, refits=0).run(Funnel(20), 2, 200, generator=generator)
     assert result.path == "stratified bridge"
     assert "the bridge is needed" in result.reason
 
@@ -96,9 +95,12 @@ def test_rarely_found_modes_are_a_warning(generator):
     assert any("others were likely missed" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(("found", "told"), [([1, 99], True), ([40, 60], False), ([4, 96], True)])
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [([1, 99], True), ([40, 60], False), ([4, 48, 48], False), ([2, 49, 49], True)],
+)
 def test_modes_found_by_few_chains_for_their_number_are_told(found, told, generator):
-    """Against a mean of 50 chains a mode, four are few; of forty modes with 2.5 they aren't."""
+    """Of two modes one alone is few; of three a tenth of the mean; of forty modes 2.5 aren't."""
     pilot = SMALL.pilot(two_modes(2, 0.2), generator=generator)
     counts = torch.tensor(found, dtype=torch.float64)
     notes = SMALL.fit(two_modes(2, 0.2), pilot._replace(found=counts), generator=generator).notes

@@ -18,7 +18,7 @@ from diffsmc.methods.reference_mixture import ReferenceMixture
 from diffsmc.methods.resume import RunStore
 from diffsmc.methods.tempering import Tempering
 from diffsmc.potentials.monte_carlo import MonteCarloPotential
-from diffsmc.results.inference_data import read_result
+from diffsmc.results.files import read_result
 from diffsmc.shell.checkpoints import CheckpointError
 
 PILOT = Tempering(0.5, num_moves=1, adapt_islands=None)

@@ -27,10 +27,11 @@ TRIALS = LogisticRegression(
     [[1.0, 0.05 * i - 1] for i in range(40)], [i % 3 > 0 for i in range(40)]
 )
 EXPECTED = {
-    "Gaussian": (correlated_gaussian(3), "importance sampling", "one mode of one width"),
+    "Gaussian": (correlated_gaussian(3), "importance sampling", "climbs found one mode"),
     "half-normal": (SkewedGaussian(20, 20.0), "tempered", "tempering is needed"),
-    "two modes": (two_modes(2, 0.2), "importance sampling", "found 2 modes"),
-    "funnel": (Funnel(8), "stratified bridge", "found one mode whose width varies"),
+    "two modes": (two_modes(2, 0.2), "importance sampling", "climbs found 2 modes"),
+    "funnel": (Funnel(8), "importance sampling", "found one mode whose width varies"),
+    "narrow funnel": (Funnel(20), "stratified bridge", "the bridge is needed"),
 }
 
 
@@ -42,14 +43,14 @@ def test_diagnostics_choose_the_path_and_say_why(name, generator):
     assert reason in result.reason
     one = evidence(result.log_normalizers)
     # the funnel is narrower than so few particles show
-    slack = 0.25 if name == "funnel" else 0.02
+    slack = 0.25 if "funnel" in name else 0.02
     assert abs(one.log_normalizer - target.log_normalizer) < 4 * one.standard_error + slack
 
 
 @pytest.mark.parametrize("method", ["automatic", "mixture", "tempering"])
 @pytest.mark.parametrize("edge", [0.0, 4.0])
 def test_a_half_space_of_nan_is_a_typed_error(method, edge, generator):
-    """NaN beyond an edge: met at the start, or by moves alone; never a finite-looking answer."""
+    """NaN beyond an edge: met at the start, or by moves alone; never an answer without a word."""
 
     def density(x):
         inside = -0.5 * (x - 3).square().sum(-1)
@@ -57,9 +58,20 @@ def test_a_half_space_of_nan_is_a_typed_error(method, edge, generator):
 
     target = LogDensity(density, 2, scale=0.8)
     methods = {"automatic": METHOD, "mixture": METHOD.mixture, "tempering": METHOD.tempering}
-    with pytest.raises(NonFiniteLogDensityError, match="log-density is nan at step") as caught:
-        methods[method].run(target, 2, 200, generator=generator)
-    assert caught.value.point[0] > edge
+    told = outcome(methods[method], target, generator)
+    if isinstance(told, NonFiniteLogDensityError):
+        assert "density is nan at step" in str(told)
+        assert told.point[0] > edge
+    else:
+        assert edge == 4.0
+        assert any("the log-density was NaN at" in line for line in told.diagnose())
+
+
+def outcome(method, target, generator):
+    try:
+        return method.run(target, 2, 200, generator=generator)
+    except NonFiniteLogDensityError as error:
+        return error
 
 
 def test_a_half_space_without_mass_gives_the_right_answer(generator):
@@ -78,7 +90,7 @@ def test_a_half_space_without_mass_gives_the_right_answer(generator):
 
 def test_the_pilot_is_counted(generator):
     target = correlated_gaussian(3)
-    chosen = METHOD.run(target, 2, 50, generator=generator)
+    chosen = replace(METHOD, climb=False).run(target, 2, 50, generator=generator)
     asked = METHOD.tempering.run(target, 2, 50, generator=generator)
     assert chosen.num_evaluations > asked.num_evaluations
     assert asked.reason == "asked for"
@@ -113,7 +125,7 @@ def test_a_regression_in_many_dimensions_takes_one_gaussian(generator):
     assert target.dim == 61
     result = Automatic().run(target, 8, 500, generator=generator)
     assert result.path == "importance sampling"
-    assert result.num_strata == 1
+    assert int(result.strata.max()) == 1  # the fit, and the wide share
     one = evidence(result.log_normalizers)
     assert one.standard_error < 0.02
     assert abs(one.log_normalizer - target.log_normalizer) < 4 * one.standard_error

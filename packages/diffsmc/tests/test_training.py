@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from diffsmc import SkewedGaussian
 from diffsmc.methods.tempering import Tempering
 from diffsmc.potentials.learned import VectorNetwork
-from diffsmc.results.inference_data import read_result, to_record
+from diffsmc.results.files import read_result, to_record
 from diffsmc.shell.checkpoints import CheckpointError
 from diffsmc.shell.guards import NonFiniteError, NonFiniteGuard
 from diffsmc.smc.estimators import evidence

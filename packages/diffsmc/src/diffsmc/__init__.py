@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from diffsmc.methods.denoising import Diffusion as Diffusion
     from diffsmc.methods.method import Method as Method
     from diffsmc.methods.method import Monitor as Monitor
-    from diffsmc.methods.method import Result as Result
     from diffsmc.methods.mixture_diffusion import MixtureDiffusion as MixtureDiffusion
     from diffsmc.methods.mixture_fit import MixtureFit as MixtureFit
     from diffsmc.methods.reference_mixture import ReferenceMixture as ReferenceMixture
+    from diffsmc.methods.sampling import sample as sample
     from diffsmc.methods.tempering import Tempering as Tempering
     from diffsmc.paths.bridge import StratifiedPath as StratifiedPath
     from diffsmc.paths.diffusion import DiffusionPath as DiffusionPath
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from diffsmc.potentials.monte_carlo import NaivePotential as NaivePotential
     from diffsmc.potentials.monte_carlo import Potential as Potential
     from diffsmc.references.gaussian import GaussianReference as GaussianReference
-    from diffsmc.results.inference_data import Snapshots as Snapshots
-    from diffsmc.results.inference_data import read_result as read_result
+    from diffsmc.results.files import read_result as read_result
+    from diffsmc.results.files import write_result as write_result
     from diffsmc.results.inference_data import to_inference_data as to_inference_data
-    from diffsmc.results.inference_data import write_result as write_result
+    from diffsmc.results.result import Result as Result
+    from diffsmc.results.snapshots import Snapshots as Snapshots
     from diffsmc.shell.checkpoints import CheckpointError as CheckpointError
     from diffsmc.shell.errors import InputError as InputError
     from diffsmc.smc.adaptation import dense_mass as dense_mass
@@ -66,6 +67,10 @@ if TYPE_CHECKING:
     from diffsmc.smc.schedules import FixedSchedule as FixedSchedule
     from diffsmc.smc.schedules import cosine_variances as cosine_variances
     from diffsmc.smc.schedules import geometric_levels as geometric_levels
+    from diffsmc.targets.errors import DensityError as DensityError
+    from diffsmc.targets.errors import FailedRunError as FailedRunError
+    from diffsmc.targets.errors import ImproperTargetError as ImproperTargetError
+    from diffsmc.targets.errors import NonFiniteLogDensityError as NonFiniteLogDensityError
     from diffsmc.targets.fields import LatticeField as LatticeField
     from diffsmc.targets.fields import LogGaussianCox as LogGaussianCox
     from diffsmc.targets.fields import finnish_pines as finnish_pines
@@ -74,6 +79,7 @@ if TYPE_CHECKING:
     from diffsmc.targets.mixtures import gmm40 as gmm40
     from diffsmc.targets.mixtures import student_mixture as student_mixture
     from diffsmc.targets.mixtures import two_modes as two_modes
+    from diffsmc.targets.ordering import ordered as ordered
     from diffsmc.targets.posterior import Parameter as Parameter
     from diffsmc.targets.posterior import Posterior as Posterior
     from diffsmc.targets.posteriordb import autoregression as autoregression
@@ -94,7 +100,6 @@ if TYPE_CHECKING:
     from diffsmc.targets.shapes import SkewedGaussian as SkewedGaussian
     from diffsmc.targets.shapes import correlated_gaussian as correlated_gaussian
     from diffsmc.targets.target import LogDensity as LogDensity
-    from diffsmc.targets.target import NonFiniteLogDensityError as NonFiniteLogDensityError
     from diffsmc.targets.target import Target as Target
     from diffsmc.targets.target import differentiate as differentiate
     from diffsmc.training.particles import ParticleData as ParticleData
@@ -109,15 +114,18 @@ _EXPORTS = {
     "CheckpointError": "shell.checkpoints",
     "Cloud": "smc.density",
     "Density": "smc.density",
+    "DensityError": "targets.errors",
     "Diffusion": "methods.denoising",
     "DiffusionPath": "paths.diffusion",
     "Evidence": "smc.estimators",
+    "FailedRunError": "targets.errors",
     "FixedSchedule": "smc.schedules",
     "Funnel": "targets.shapes",
     "Gaussian": "targets.shapes",
     "GaussianMixture": "targets.mixtures",
     "GaussianReference": "references.gaussian",
     "HMC": "smc.moves",
+    "ImproperTargetError": "targets.errors",
     "InputError": "shell.errors",
     "IslandWriter": "training.potential",
     "LatticeField": "targets.fields",
@@ -141,7 +149,7 @@ _EXPORTS = {
     "Move": "smc.moves",
     "MoveInfo": "smc.moves",
     "NaivePotential": "potentials.monte_carlo",
-    "NonFiniteLogDensityError": "targets.target",
+    "NonFiniteLogDensityError": "targets.errors",
     "PCN": "smc.moves",
     "Parameter": "targets.posterior",
     "ParticleData": "training.particles",
@@ -151,9 +159,9 @@ _EXPORTS = {
     "PotentialTraining": "training.potential",
     "RWM": "smc.moves",
     "ReferenceMixture": "methods.reference_mixture",
-    "Result": "methods.method",
+    "Result": "results.result",
     "SkewedGaussian": "targets.shapes",
-    "Snapshots": "results.inference_data",
+    "Snapshots": "results.snapshots",
     "StratifiedPath": "paths.bridge",
     "StudentMixture": "targets.mixtures",
     "Target": "targets.target",
@@ -184,8 +192,10 @@ _EXPORTS = {
     "lee_whiteley_variance": "smc.estimators",
     "log_mean_exp": "smc.estimators",
     "multinomial": "smc.resampling",
-    "read_result": "results.inference_data",
+    "ordered": "targets.ordering",
+    "read_result": "results.files",
     "residual": "smc.resampling",
+    "sample": "methods.sampling",
     "sonar": "targets.regression",
     "ssp": "smc.resampling",
     "stratified": "smc.resampling",
@@ -193,7 +203,7 @@ _EXPORTS = {
     "systematic": "smc.resampling",
     "to_inference_data": "results.inference_data",
     "two_modes": "targets.mixtures",
-    "write_result": "results.inference_data",
+    "write_result": "results.files",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

@@ -6,30 +6,30 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 import diffsmc
 from diffsmc.methods.automatic import Automatic
-from diffsmc.methods.method import Method, Monitor, Report
+from diffsmc.methods.importance import IMPORTANCE
+from diffsmc.methods.method import Method, Monitor
+from diffsmc.methods.progress import progress_bar, report_to
 from diffsmc.methods.resume import RunStore
-from diffsmc.results.descriptions import describe
+from diffsmc.methods.sampling import as_target, check_seed
+from diffsmc.results.descriptions import describe, to_json
 from diffsmc.results.diagnostics import WARNING
 from diffsmc.results.diagnostics import diagnose as list_warnings
 from diffsmc.results.evaluation import build_report, evidence_of, write_report
-from diffsmc.results.inference_data import (
-    Snapshots,
-    read_result,
-    to_inference_data,
-    to_record,
-    write_result,
-)
+from diffsmc.results.files import read_result, to_record, write_result
+from diffsmc.results.inference_data import to_inference_data
 from diffsmc.results.plots import (
     draw_evidence,
+    draw_importance,
     draw_marginals,
     draw_modes,
     draw_schedule,
@@ -37,26 +37,15 @@ from diffsmc.results.plots import (
     draw_weights,
     save,
 )
+from diffsmc.results.snapshots import Snapshots
+from diffsmc.shell.configuration import near_miss
 from diffsmc.shell.errors import InputError
 from diffsmc.shell.randomness import keyed_generator
+from diffsmc.shell.writing import claim
 from diffsmc.smc.path import State, StepInfo
 from diffsmc.targets.target import Target
 
 __all__ = ["diagnose", "evidence", "list_targets", "sample"]
-
-
-def _progress(bar: Any) -> Report:
-    """Show the level of the current pass as a bar from 0 to 1."""
-
-    def report(name: str, state: State, info: StepInfo) -> None:
-        if name != bar.desc or info.level < bar.n:
-            bar.reset()
-            bar.set_description_str(name, refresh=False)
-        ess = float(info.ess.mean()) / state.log_weights.shape[-1]
-        bar.set_postfix_str(f"step {state.num_steps}, ESS {ess:.0%}", refresh=False)
-        bar.update(info.level - bar.n)
-
-    return report
 
 
 def _settings(method: Method, seed: int, seconds: float) -> dict[str, Any]:
@@ -69,11 +58,15 @@ def _settings(method: Method, seed: int, seconds: float) -> dict[str, Any]:
 
 
 def sample(
-    target: Target,
+    target: Target | str,
+    dim: int | None = None,
     method: Method | None = None,
     num_islands: int = 8,
     num_particles: int = 1000,
     seed: int = 0,
+    scale: float | None = None,
+    budget: int | None = None,
+    max_evaluations: int | None = None,
     output: str = "out/diffsmc/sample.nc",
     resume: bool = True,
     snapshots: int = 0,
@@ -81,55 +74,87 @@ def sample(
     """Sample a target; write InferenceData with posterior, schedule and log-evidence.
 
     Arguments:
-        target: The target.
-        method: How to sample it; by default a pilot's diagnostics choose the path.
+        target: The target: a class with its options, or a function of points such as
+            mymodule.log_density.
+        dim: Dimension, where the target is a function.
+        method: How to sample it; by default what the density shows decides.
         num_islands: Independent runs, from which the interval comes.
         num_particles: Particles of each.
         seed: Seed of all draws.
+        scale: Standard deviation of a Gaussian wide enough to start from, where the target is a
+            function.
+        budget: Evaluations that the default method is to get along with.
+        max_evaluations: The run fails that needs more.
         output: File to write: NetCDF, or zarr if it ends in .zarr.
         resume: Keep the run beside the output while it lasts, and continue one that was
             killed; the result is the same bit for bit.
         snapshots: Particles of each step to keep for a picture of the path, of those steps that
             this process runs.
     """
-    if num_islands < 1 or num_particles < 2:
-        raise InputError(
-            f"num_islands must be at least 1 and num_particles 2, got {num_islands} and "
-            f"{num_particles}"
-        )
-    method = Automatic() if method is None else method
-    generator = keyed_generator(seed)
-    sizes = [num_islands, num_particles]
-    asked = {**_settings(method, seed, 0.0), "target": describe(target), "sizes": sizes}
-    store = RunStore(f"{output}.run", json.dumps(asked)) if resume else None
+    if snapshots < 0:
+        raise InputError(f"snapshots must be at least 0, got {snapshots}")
+    if budget is not None and method is not None:
+        raise InputError("budget is of the default method: give it to diffsmc.Automatic")
+    given = find_function(target) if isinstance(target, str) else target
+    chosen = as_target(given, dim, scale)
+    method = Automatic(budget=budget) if method is None else method
+    generator = keyed_generator(check_seed(seed), device=chosen.start_mean.device)
+    claim(output)
+    asked = {
+        **_settings(method, seed, 0.0),
+        "target": describe(chosen),
+        "sizes": [num_islands, num_particles],
+    }
+    store = RunStore(f"{output}.run", to_json(asked)) if resume else None
     begin = time.perf_counter()
-    form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
-    with torch.no_grad(), tqdm(total=1.0, bar_format=form) as bar:
-        seen, show = Snapshots(snapshots), _progress(bar)
+    with torch.no_grad(), progress_bar() as bar:
+        seen, show = Snapshots(snapshots), report_to(bar)
 
         def report(name: str, state: State, info: StepInfo) -> None:
             show(name, state, info)
             if snapshots:
                 seen(name, state, info)
 
-        monitor = Monitor(report, store)
         result = method.run(
-            target, num_islands, num_particles, generator=generator, monitor=monitor
+            chosen,
+            num_islands,
+            num_particles,
+            generator=generator,
+            monitor=Monitor(report, store),
+            max_evaluations=max_evaluations,
         )
-    settings = _settings(method, seed, time.perf_counter() - begin)
-    data = to_inference_data(result, target, settings, generator=generator, snapshots=seen)
+    settings = _settings(method, seed, store.seconds if store else time.perf_counter() - begin)
+    data = to_inference_data(result, chosen, settings, generator=generator, snapshots=seen)
     write_result(data, output)
     if store:
         store.discard()
     _print_evidence(output, data)
 
 
+def find_function(path: str) -> Callable[[Tensor], Tensor]:
+    """Give a function by its path, ``module.function``.
+
+    Raises:
+        InputError: There is no such module or function.
+    """
+    module, _, name = path.rpartition(".")
+    if not module:
+        raise InputError(f"target: expected module.function or a class, got {path!r}")
+    try:
+        found = import_module(module)
+    except ImportError as error:
+        raise InputError(f"target: {path}: {error}") from error
+    if not hasattr(found, name):
+        near = near_miss(name, [n for n in dir(found) if not n.startswith("_")])
+        raise InputError(f"target: module {module!r} has no attribute {name!r}{near}")
+    function: Callable[[Tensor], Tensor] = getattr(found, name)
+    if not callable(function):
+        raise InputError(f"target: {path} is a {type(function).__name__}, expected a function")
+    return function
+
+
 def _print_evidence(name: str, data: Any) -> None:
-    one = evidence_of(data)
-    print(
-        f"{name}: log Z = {one.log_normalizer:.3f}, 95 % [{one.lower:.3f}, {one.upper:.3f}]"
-        f" from {one.islands} islands"
-    )
+    print(f"{name}: {evidence_of(data)}")
     print(f"  path: {data.attrs['path']} ({data.attrs['reason']})")
     for note in json.loads(data.attrs["notes"]):
         if not note.startswith(WARNING):
@@ -143,25 +168,22 @@ def evidence(
 ) -> None:
     """Compare the log-evidence of results; write report.json and pictures.
 
+    Runs of one target must agree; runs of several are compared by log Bayes factors.
+
     Arguments:
-        results: NetCDF files by the name that the pictures show.
-        output: Folder for report.json, schedule.png, marginals.png, evidence.png, weights.png and,
-            where there is something to show, modes.png and path_<name>.png.
-        truth: The true log-evidence, where it is known.
+        results: NetCDF or zarr files by the name that the pictures show.
+        output: Folder for report.json, evidence.png, weights.png and, where there is something to
+            show, schedule.png, marginals.png, modes.png, path_<name>.png and importance_<name>.png.
+        truth: The true log-evidence of the one target, where it is known.
     """
     if not results:
         raise InputError("results: expected at least one name: file")
     begin = time.perf_counter()
+    folder = Path(output)
+    claim(folder / "report.json")
     runs = {name: read_result(path) for name, path in results.items()}
     report = build_report(runs, truth)
-    folder = Path(output)
-    save(draw_schedule(runs), folder / "schedule.png")
-    save(draw_marginals(runs), folder / "marginals.png")
-    islands = {name: to_record(data).log_normalizers for name, data in runs.items()}
-    combined = {name: evidence_of(data) for name, data in runs.items()}
-    save(draw_evidence(islands, combined, truth), folder / "evidence.png")
-    save(draw_weights(runs), folder / "weights.png")
-    pictures = 4 + _draw_what_there_is(runs, folder)
+    _draw_all(runs, report["targets"], truth, folder)
     packages = ("diffsmc", "torch", "lightning", "numpy", "arviz")
     report["versions"] = {name: version(name) for name in packages}
     report["versions"]["python"] = platform.python_version()
@@ -171,19 +193,47 @@ def evidence(
         _print_evidence(name, data)
     for line in report["disagreements"]:
         print(f"warning: {line}")
-    print(f"wrote {folder / 'report.json'} and {pictures} pictures")
+    for pair, factor in report["bayes_factors"].items():
+        low, high = factor["interval_95"]
+        print(
+            f"log Bayes factor {pair}: {factor['log_bayes_factor']:.3f}, "
+            f"95 % [{low:.3f}, {high:.3f}]"
+        )
 
 
-def _draw_what_there_is(runs: dict[str, Any], folder: Path) -> int:
-    """Draw modes and paths of those results that have them; give the number of pictures."""
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _draw_all(
+    runs: dict[str, Any], groups: list[list[str]], truth: float | None, folder: Path
+) -> None:
+    """Draw what there is to show."""
+    records = {name: to_record(data) for name, data in runs.items()}
+    islands = {name: record.log_normalizers for name, record in records.items()}
+    combined = {name: evidence_of(data) for name, data in runs.items()}
+    costs = {name: int(data.attrs["num_evaluations"]) for name, data in runs.items()}
+    known = [data.attrs.get("true_log_normalizer") for data in runs.values()]
+    if truth is None and len(groups) == 1 and known[0] is not None:
+        truth = float(known[0])
+    save(draw_evidence(islands, combined, truth, costs), folder / "evidence.png")
+    save(draw_weights(runs), folder / "weights.png")
+    stepwise = {name: d for name, d in runs.items() if d.attrs["path"] != IMPORTANCE}
+    if stepwise:
+        save(draw_schedule(stepwise), folder / "schedule.png")
+    for group in groups:
+        part = {name: runs[name] for name in group}
+        end = "" if len(groups) == 1 else f"_{_file_name(group[0])}"
+        save(draw_marginals(part), folder / f"marginals{end}.png")
     masses = {"mode_mass", "stratum_mass"}
     modal = {name: data for name, data in runs.items() if masses & set(data["evidence"])}
-    paths = {name: data for name, data in runs.items() if "snapshots" in data.groups()}
     if modal:
         save(draw_modes(modal), folder / "modes.png")
-    for name, data in paths.items():
-        save(draw_snapshots(data), folder / f"path_{name.replace(' ', '_')}.png")
-    return bool(modal) + len(paths)
+    for name, data in runs.items():
+        if data.attrs["path"] == IMPORTANCE:
+            save(draw_importance(data, truth), folder / f"importance_{_file_name(name)}.png")
+        elif "snapshots" in data.groups():
+            save(draw_snapshots(data), folder / f"path_{_file_name(name)}.png")
 
 
 def diagnose(results: list[str], strict: bool = False) -> None:

@@ -58,8 +58,7 @@ class AtomType(NamedTuple):
         """Largest number of bonds."""
         table = Chem.GetPeriodicTable()
         try:
-            with rdBase.BlockLogs():
-                number = table.GetAtomicNumber(self.symbol)
+            number = table.GetAtomicNumber(self.symbol)
         except RuntimeError as error:
             raise ValueError(f"no element has the symbol {self.symbol!r}") from error
         capacity = max(table.GetValenceList(number - self.charge))
@@ -98,9 +97,6 @@ class MoleculeAlphabet:
         max_atoms: Heavy atoms of the largest molecule.
         aromatic: Encode aromatic bonds by a class of their own and drop charges, as
             published models do.
-
-    References:
-        Weininger (1988), SMILES, a chemical language, for the valence model of implicit hydrogens.
     """
 
     atom_types: Sequence[str] = QM9_ATOM_TYPES

@@ -1,4 +1,4 @@
-"""The path chosen by diagnostics: what a pilot shows decides, and the result says so."""
+"""The path chosen by diagnostics: the cheapest that will do, and the result says which and why."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -6,41 +6,71 @@ from dataclasses import dataclass, field, replace
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.method import SILENT, Method, Monitor, Result
-from diffsmc.methods.pilot import VARYING, Pilot, width_ratio
+from diffsmc.methods.climbing import Hills, find_hills, follow_up
+from diffsmc.methods.importance import heaviest, sample_by_importance
+from diffsmc.methods.judgement import (
+    FINITE_VARIANCE,
+    MOST_COMPONENTS,
+    USABLE,
+    Fitted,
+    Judgement,
+    fit_hills,
+    improve,
+    judge_weights,
+)
+from diffsmc.methods.method import SILENT, Method, Monitor
+from diffsmc.methods.pilot import VARYING, Pilot
 from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.seeing import Verdict, chance_of_seeing
 from diffsmc.methods.tempering import Tempering
+from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
 __all__ = ["Automatic"]
 
+LOOKS = 3  # at draws that outweigh the others
+CLIMBING = 100_000  # evaluations that climbs and refits are cut to without a budget
+BRIDGED = 150.0  # evaluations that a particle of the bridge takes, in round numbers
+PILOT = 1.1e5  # evaluations of a pilot
+MOST_DIMENSIONS = 200  # in which climbs keep a matrix each
+
 
 @dataclass(frozen=True)
 class Automatic(Method):
-    """Importance sampling, tempering or the reference mixture, by what a pilot's chains show.
+    """Importance sampling, tempering or the reference mixture, by what the density shows.
 
-    A pilot of short chains is clustered by place and width. One mode (no valley between clusters)
-    about as wide everywhere: importance sampling from a Gaussian fitted to it, where its ESS
-    and Pareto's k allow, or else tempering. Several modes, or one whose width varies
-    fivefold as a funnel's does: the reference mixture, where importance sampling from it replaces
-    the bridge if it suffices.
+    First many points climb from starts at several scales. A mixture of Laplace's Gaussians at the
+    modes that they found, refitted to its own weighted draws, is judged by importance
+    sampling: if ESS and Pareto's k allow, that is all. Otherwise a pilot of short chains is
+    clustered by place and width. One mode (no valley between clusters) about as wide everywhere:
+    importance sampling from a Gaussian fitted to it where that will do, or else tempering.
+    Several modes, or one whose width varies fivefold as a funnel's does: the reference mixture.
 
     Arguments:
         tempering: Method for one mode that is far from Gaussian.
         mixture: Method for several; its pilot is the one that decides.
         importance_ess: ESS, relative to the number of draws, from which importance sampling
-            replaces tempering; 1 never. Draws are as many as make one effective draw a particle,
-            and no fewer than the mixture's.
-        importance_shape: Pareto's k must be below: estimates are useless from 0.7.
+            replaces all else; 1 never. Draws are as many as make one effective draw a particle.
+        importance_shape: And Pareto's k must be below: from 0.5 the variance is infinite.
+        budget: Evaluations to get along with; particles, chains and draws are cut to it.
+        climb: Whether to climb first.
     """
 
     tempering: Tempering = field(default_factory=Tempering)
     mixture: ReferenceMixture = field(default_factory=ReferenceMixture)
     importance_ess: float = 0.05
-    importance_shape: float = 0.7
+    importance_shape: float = FINITE_VARIANCE
+    budget: int | None = None
+    climb: bool = True
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget < 200:
+            raise ValueError(f"budget must be at least 200 evaluations, got {self.budget}")
+        if not 0 < self.importance_ess <= 1:
+            raise ValueError(f"importance_ess must be in (0, 1], got {self.importance_ess}")
 
     @override
-    def run(
+    def sample(
         self,
         target: Target,
         num_islands: int,
@@ -49,8 +79,147 @@ class Automatic(Method):
         generator: torch.Generator,
         monitor: Monitor = SILENT,
     ) -> Result:
-        pilot = self.mixture.reference.pilot(target, generator=generator)
-        modes, width = len(pilot.found), width_ratio(pilot.states, pilot.labels)
+        hills, fitted, spent = None, None, 0
+        if self.climb and target.dim <= MOST_DIMENSIONS:
+            hills = self._hills(target, generator=generator)
+            fitted = fit_hills(
+                target, hills, self.importance_ess, self.importance_shape,
+                budget=self.budget or CLIMBING, generator=generator,
+            )  # fmt: skip
+            spent = hills.num_evaluations + (fitted.num_evaluations if fitted else 0)
+        left = math.inf if self.budget is None else max(self.budget - spent, 0)
+        if fitted and fitted.hills:
+            hills = fitted.hills
+        if hills and fitted and (fitted.suffices or left < PILOT):
+            run, spent = self._importance(
+                target, hills, fitted, num_islands, num_particles, spent,
+                generator=generator, monitor=monitor,
+            )  # fmt: skip
+            if run is not None:
+                return run
+            left = left if self.budget is None else max(self.budget - spent, 0)
+        method, num = self._within(left, num_islands, num_particles)
+        run = method._by_pilot(
+            target, hills, num_islands, num, generator=generator, monitor=monitor
+        )
+        return run._replace(num_evaluations=run.num_evaluations + spent)
+
+    def _hills(self, target: Target, *, generator: torch.Generator) -> Hills:
+        """Climb, from few starts where the budget is small."""
+        budget = self.budget or CLIMBING
+        first = min(128, max(16, budget // 60))
+        return find_hills(
+            target, generator=generator, num_starts=first, most_starts=min(1024, budget // 25)
+        )
+
+    def _importance(
+        self,
+        target: Target,
+        hills: Hills,
+        fitted: Fitted,
+        num_islands: int,
+        num_particles: int,
+        spent: int,
+        *,
+        generator: torch.Generator,
+        monitor: Monitor,
+    ) -> tuple[Result | None, int]:
+        """Sample by importance sampling from what was fitted to the hills.
+
+        The draws themselves are judged again. Where some outweigh the others, which a few thousand
+        draws hadn't shown, climbs from those find what was missed, and sampling starts anew;
+        where nothing is found there is no result.
+        """
+        for look in range(LOOKS):
+            judged = fitted.judged
+            draws = self._draws(judged, num_islands, num_particles, spent)
+            run = sample_by_importance(
+                target, fitted.mixture, num_islands, draws, generator=generator,
+                monitor=replace(monitor, prefix=f"{monitor.prefix}look {look} " if look else ""),
+            )  # fmt: skip
+            spent += run.num_evaluations
+            again = judge_weights(run.log_weights.flatten())
+            last = self.budget is not None and self.budget - spent < draws * num_islands
+            if again.suffices(0.5 * self.importance_ess, USABLE) or last:
+                return self._explain(run, target, hills, fitted, spent, generator=generator), spent
+            before, known = hills.num_evaluations, len(hills.modes)
+            hills = follow_up(target, hills, heaviest(run))
+            spent += hills.num_evaluations - before
+            if len(hills.modes) == known or len(hills.modes) > MOST_COMPONENTS:
+                break
+            new = fit_hills(
+                target, hills, self.importance_ess, self.importance_shape,
+                budget=self.budget or CLIMBING, generator=generator,
+            )  # fmt: skip
+            if new is None:
+                break
+            spent += new.num_evaluations
+            fitted, hills = new, new.hills or hills
+            if not fitted.suffices:
+                break
+        return None, spent
+
+    def _draws(self, judged: Judgement, num_islands: int, num_particles: int, spent: int) -> int:
+        """Give the draws of an island."""
+        each = max(self.mixture.importance_draws, math.ceil(1 / max(judged.ess, 0.02)))
+        if self.budget is None:
+            return each * num_particles
+        return max(40, min(each * num_particles, (self.budget - spent) // num_islands))
+
+    def _explain(
+        self,
+        run: Result,
+        target: Target,
+        hills: Hills,
+        fitted: Fitted,
+        spent: int,
+        *,
+        generator: torch.Generator,
+    ) -> Result:
+        """Say why importance sampling ran, and what it may have missed."""
+        assert run.strata is not None
+        wide = run.particles[:, run.strata == len(fitted.mixture.weights)].flatten(0, 1)
+        some = run.particles[0][:: max(1, run.particles.shape[1] // 2000)]
+        power = chance_of_seeing(
+            target, fitted.mixture, torch.cat([hills.starts, wide, some]), generator=generator
+        )
+        so = "that suffices" if fitted.suffices else "the budget allows no more"
+        modes = "one mode" if len(hills.modes) == 1 else f"{len(hills.modes)} modes"
+        return run._replace(
+            reason=f"{len(hills.starts)} climbs found {modes}; {fitted.judged}: {so}",
+            notes=(*run.notes, *Verdict(hills.found, power).notes()),
+            num_evaluations=spent,
+        )
+
+    def _within(self, left: float, num_islands: int, num_particles: int) -> tuple["Automatic", int]:
+        """Cut chains and particles to the evaluations that are left."""
+        if math.isinf(left):
+            return self, num_particles
+        fit = self.mixture.reference
+        share = min(1.0, 0.3 * left / PILOT)
+        small = replace(
+            fit,
+            num_chains=max(24, round(share * fit.num_chains)),
+            revisit_chains=max(16, round(share * fit.revisit_chains)),
+            weight_points=max(200, round(share * fit.weight_points)),
+        )
+        num = int(0.6 * left / (BRIDGED * (num_islands + 3)))
+        mixture = replace(self.mixture, reference=small)
+        return replace(self, mixture=mixture), max(4, min(num_particles, num))
+
+    def _by_pilot(
+        self,
+        target: Target,
+        hills: Hills | None,
+        num_islands: int,
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+        monitor: Monitor,
+    ) -> Result:
+        """Let a pilot of short chains decide."""
+        pilot = self.mixture.reference.pilot(target, hills, generator=generator)
+        modes, width = len(pilot.found), pilot.width
         seen = f"{self.mixture.reference.num_chains} pilot chains found"
         if modes == 1 and width < VARYING:
             run = self._one_mode(
@@ -74,19 +243,27 @@ class Automatic(Method):
         monitor: Monitor,
     ) -> Result:
         """Sample from the fitted Gaussian if that will do, by tempering otherwise."""
-        fitted = self.mixture.reference.fit(target, pilot, generator=generator)
-        judged = self.mixture.judge(target, fitted.mixture, generator=generator)
-        spent = fitted.num_evaluations + self.mixture.reference.weight_points
-        if judged.suffices(self.importance_ess, self.importance_shape):
+        fit = self.mixture.reference
+        fitted = fit.fit(target, pilot, generator=generator)
+        better = improve(
+            target, fitted.mixture, fit.weight_points, self.importance_ess, self.importance_shape,
+            generator=generator,
+        )  # fmt: skip
+        judged, spent = better.judged, fitted.num_evaluations + better.num_evaluations
+        if better.suffices:
             draws = max(self.mixture.importance_draws, math.ceil(1 / judged.ess))
-            run = replace(self.mixture, importance_draws=draws).importance(
-                target, fitted.mixture, num_islands, num_particles, generator=generator,
-                monitor=monitor,
+            run = sample_by_importance(
+                target, better.mixture, num_islands, draws * num_particles,
+                generator=generator, monitor=monitor,
             )  # fmt: skip
             reason = f"{judged}: that suffices"
         else:
-            run = self.tempering.run(
+            run = self.tempering.sample(
                 target, num_islands, num_particles, generator=generator, monitor=monitor
             )
             reason = f"{judged}: tempering is needed"
-        return run._replace(reason=reason, num_evaluations=run.num_evaluations + spent)
+        return run._replace(
+            reason=reason,
+            notes=(*run.notes, *fitted.notes),
+            num_evaluations=run.num_evaluations + spent,
+        )

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.method import SILENT, Method, Monitor, Result, narrowness_note
+from diffsmc.methods.method import SILENT, Method, Monitor, narrowness_note
 from diffsmc.methods.passes import count_evaluations, make_result, run_passes
 from diffsmc.methods.tempering import Tempering
 from diffsmc.paths.diffusion import DiffusionPath
 from diffsmc.potentials.monte_carlo import MonteCarloPotential, Potential
 from diffsmc.references.gaussian import GaussianReference, Whitened, fit_gaussian, laplace
+from diffsmc.results.result import Result
 from diffsmc.smc.adaptation import MassEstimator, dense_mass
 from diffsmc.smc.engine import Settings
 from diffsmc.smc.moves import MALA, Move
@@ -63,7 +64,7 @@ class Diffusion(Method):
         if self.pilot is None:
             fitted = laplace(target)
             return GaussianReference(fitted.mean, self.inflation * fitted.factor), 0
-        run = self.pilot.run(
+        run = self.pilot.sample(
             target,
             1,
             self.pilot_particles,
@@ -74,7 +75,7 @@ class Diffusion(Method):
         return fitted, run.num_evaluations
 
     @override
-    def run(
+    def sample(
         self,
         target: Target,
         num_islands: int,

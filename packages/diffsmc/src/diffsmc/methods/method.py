@@ -8,14 +8,16 @@ twice: once to adapt, and once more with fresh draws and all of that frozen, so 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from diffsmc.methods.judging import check_result, invalid_note
 from diffsmc.methods.resume import RunStore, SavedPass
-from diffsmc.smc.density import Mass
+from diffsmc.methods.starting import started
+from diffsmc.results.result import Result
 from diffsmc.smc.path import State, StepInfo
+from diffsmc.targets.checking import check_density, check_proper
+from diffsmc.targets.limits import Limited
 from diffsmc.targets.target import Target
 
 __all__ = [
@@ -24,12 +26,10 @@ __all__ = [
     "Monitor",
     "Report",
     "Result",
-    "merge_islands",
     "narrowness_note",
 ]
 
 Report = Callable[[str, State, StepInfo], None]
-ASKED = "asked for"
 TOO_NARROW = 1.5  # the reference is meant to be wider than the target
 
 
@@ -67,36 +67,14 @@ class Monitor:
 SILENT = Monitor()
 
 
-class Result(NamedTuple):
-    """Weighted particles, evidence by island, and how the run went.
+class Method(ABC):
+    """A way to sample a target.
 
-    ``particles`` ``(R, N, D)`` are in the target's coordinates, ``log_weights`` ``(R, N)``
-    unnormalised, ``log_normalizers`` ``(R,)``. ``num_evaluations`` counts log-densities of
-    the target, with or without gradient, in all passes. ``path`` and ``reason`` say which path
-    ran and why; ``notes`` are findings on the way. Particles come in ``num_strata`` strata of equal
-    number, one after the other. With a ``chain_length`` above 1 the run was waste-free: particles
-    are states of chains, and families say nothing of the variance.
+    ``uses_gradient`` tells whether the target's gradient is asked for.
     """
 
-    particles: Tensor
-    log_weights: Tensor
-    log_normalizers: Tensor
-    eves: Tensor
-    num_resampled: Tensor
-    history: list[StepInfo]
-    unbiased: bool
-    num_evaluations: int
-    path: str
-    reason: str = ASKED
-    notes: tuple[str, ...] = ()
-    num_strata: int = 1
-    chain_length: int = 1
+    uses_gradient: bool = True
 
-
-class Method(ABC):
-    """A way to sample a target."""
-
-    @abstractmethod
     def run(
         self,
         target: Target,
@@ -105,6 +83,7 @@ class Method(ABC):
         *,
         generator: torch.Generator,
         monitor: Monitor = SILENT,
+        max_evaluations: int | None = None,
     ) -> Result:
         """Sample a target with independent islands.
 
@@ -112,9 +91,53 @@ class Method(ABC):
             target: The target.
             num_islands: Number of independent runs, at least 2 for an interval.
             num_particles: Particles of each.
-            generator: Source of all draws.
+            generator: Source of all draws, on the target's device.
             monitor: Told of each step; may hold a store from which the run is resumed.
+            max_evaluations: The run fails that needs more log-densities of the target.
+
+        Raises:
+            DensityError: A function of the target isn't a log-density.
+            NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+            ImproperTargetError: The density's integral seems to be infinite.
+            FailedRunError: The run can give no answer.
         """
+        if num_islands < 1 or num_particles < 2:
+            raise ValueError(
+                "num_islands must be at least 1 and num_particles 2, got "
+                f"{num_islands} and {num_particles}"
+            )
+        device = target.start_mean.device
+        if generator.device.type != device.type:
+            raise ValueError(
+                f"generator must be on the target's device, {device}, got {generator.device}: "
+                f"torch.Generator({str(device)!r})"
+            )
+        spent = check_density(target, gradient=self.uses_gradient)
+        begun = started(target, generator=generator)
+        if max_evaluations is not None:
+            begun = Limited(begun, max_evaluations)
+        spent += check_proper(begun)
+        result = self.sample(
+            begun, num_islands, num_particles, generator=generator, monitor=monitor
+        )
+        spent += check_result(result, target)
+        return result._replace(
+            target=target,
+            notes=(*result.notes, *invalid_note(result)),
+            num_evaluations=result.num_evaluations + spent,
+        )
+
+    @abstractmethod
+    def sample(
+        self,
+        target: Target,
+        num_islands: int,
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+        monitor: Monitor = SILENT,
+    ) -> Result:
+        """Sample a target that was checked; see `run`."""
 
 
 def narrowness_note(variance: float) -> tuple[str, ...]:
@@ -129,24 +152,3 @@ def narrowness_note(variance: float) -> tuple[str, ...]:
         f"warning: the reference is too narrow: the particles' variance is {variance:.1f} times "
         "its own; raise inflation, or let a pilot or more refits widen it",
     )
-
-
-def merge_islands(results: list[Result]) -> Result:
-    """Put runs that differ only in their draws together, as islands of one run."""
-    infos = zip(*(one.history for one in results), strict=True)
-    tensors = [torch.cat(column) for column in zip(*(one[:5] for one in results), strict=True)]
-    return Result._make(
-        (
-            *tensors,
-            list(map(_merge_infos, infos)),
-            all(one.unbiased for one in results),
-            sum(one.num_evaluations for one in results),
-            *results[0][8:],
-        )
-    )
-
-
-def _merge_infos(infos: tuple[StepInfo, ...]) -> StepInfo:
-    fields = [torch.cat(column) for column in zip(*(info[1:-1] for info in infos), strict=True)]
-    mass = Mass._make(map(torch.cat, zip(*(info.mass for info in infos), strict=True)))
-    return StepInfo._make((infos[0].level, *fields, mass))

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.method import SILENT, Method, Monitor, Result
+from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.passes import count_evaluations, make_result, run_passes
 from diffsmc.methods.reference_mixture import ReferenceMixture
 from diffsmc.paths.mixture_diffusion import MixtureDiffusionPath, MixturePotential, MonteCarloRatio
+from diffsmc.results.result import Result
 from diffsmc.smc.engine import Settings
 from diffsmc.smc.moves import PCN, Move
 from diffsmc.smc.resampling import Resampling, systematic
@@ -44,7 +45,7 @@ class MixtureDiffusion(Method):
     adapt_islands: int | None = 2
 
     @override
-    def run(
+    def sample(
         self,
         target: Target,
         num_islands: int,

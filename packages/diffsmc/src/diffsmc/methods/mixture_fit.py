@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from diffsmc.methods.method import Result
+from diffsmc.methods.climbing import Hills, scaled_starts
 from diffsmc.methods.pilot import Pilot, cluster_factors, search
+from diffsmc.methods.seeing import Verdict, chance_of_seeing
 from diffsmc.references.mixture import (
     Mixture,
     adapt_weights,
@@ -14,6 +16,7 @@ from diffsmc.references.mixture import (
     inflate,
     split_components,
 )
+from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
 __all__ = ["FittedMixture", "MixtureFit"]
@@ -57,15 +60,36 @@ class MixtureFit:
     inflation: float = 1.15
     starts: list[list[float]] | None = None
 
-    def pilot(self, target: Target, *, generator: torch.Generator) -> Pilot:
-        """Look for modes."""
-        starts = None
+    def __post_init__(self) -> None:
+        for name in ("num_chains", "search_moves", "max_components", "weight_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.inflation > 0:
+            raise ValueError(f"inflation must be positive, got {self.inflation}")
+
+    def pilot(
+        self, target: Target, hills: Hills | None = None, *, generator: torch.Generator
+    ) -> Pilot:
+        """Look for modes.
+
+        Arguments:
+            target: The target.
+            hills: Modes found by climbing, at which some chains start.
+            generator: Source of all draws.
+        """
         if self.starts is not None:
             starts = torch.tensor(self.starts, dtype=torch.float64, device=generator.device)
+            if starts.dim() != 2 or starts.shape[1] != target.dim:
+                raise ValueError(
+                    f"starts must be points of {target.dim} coordinates, got shape "
+                    f"{tuple(starts.shape)}"
+                )
+        else:
+            starts = scaled_starts(target, self.num_chains, generator=generator)
+            starts = _at_hills(starts, hills, generator=generator)
         return search(
             target,
             generator=generator,
-            num_chains=self.num_chains,
             num_moves=self.search_moves,
             num_revisit_chains=self.revisit_chains,
             num_revisits=self.revisit_moves,
@@ -78,7 +102,10 @@ class MixtureFit:
         states, labels = pilot.states, pilot.labels
         many = int(labels.max()) >= self.max_components
         labels = torch.zeros_like(labels) if many else labels
-        points, chains = states.flatten(0, 1), torch.arange(states.shape[1]).repeat(len(states))
+        points, chains = (
+            states.flatten(0, 1),
+            torch.arange(states.shape[1], device=states.device).repeat(len(states)),
+        )
         sizes = labels.bincount().to(points.dtype)
         mixture = Mixture(sizes / sizes.sum(), *cluster_factors(states, labels))
         # chains that keep to their modes count once each
@@ -91,22 +118,26 @@ class MixtureFit:
                 target, mixture, generator=generator, num_points=self.weight_points
             )
             spent += 3 * self.weight_points
-        return FittedMixture(mixture, self._notes(pilot), spent)
+        return FittedMixture(mixture, self._notes(target, pilot, mixture), spent)
 
-    def _notes(self, pilot: Pilot) -> tuple[str, ...]:
+    def _notes(self, target: Target, pilot: Pilot, mixture: Mixture) -> tuple[str, ...]:
         clusters, modes = int(pilot.labels.max()) + 1, len(pilot.found)
-        rarest = float(pilot.found.min())
+        rarest, chains = float(pilot.found.min()), float(pilot.found.sum())
         if clusters > self.max_components:
             return (f"{clusters} clusters of chains are too many for strata: one Gaussian for all",)
-        found = f"the pilot's {self.num_chains} chains found {modes} modes in {clusters} clusters"
-        if modes > 1 and rarest < max(FEW * self.num_chains / modes, 1.5):
+        found = f"the pilot's {chains:.0f} chains found {modes} modes in {clusters} clusters"
+        if modes > 2 and rarest < max(FEW * chains / modes, 1.5):
             return (
                 found,
                 f"warning: some modes were found by few chains ({rarest:.0f} of "
-                f"{self.num_chains}), so others were likely missed, and mode masses and log Z are "
+                f"{chains:.0f}), so others were likely missed, and mode masses and log Z are "
                 "unsure: use more num_chains, a better scale, or starts",
             )
-        return (found,)
+        generator = torch.Generator(pilot.starts.device).manual_seed(0)
+        power = 1.0
+        if modes == 1:
+            power = chance_of_seeing(target, mixture, pilot.starts, generator=generator)
+        return (found, *Verdict(pilot.found, power).notes())
 
     def refit(self, mixture: Mixture, result: Result) -> Mixture:
         """Fit the mixture again, to weighted particles."""
@@ -125,3 +156,15 @@ class MixtureFit:
             mixture = split_components(mixture, points, families, self.max_components, log_weights)
             mixture = expectation_maximization(mixture, points, 5, log_weights)
         return inflate(mixture, self.inflation)
+
+
+def _at_hills(starts: Tensor, hills: Hills | None, *, generator: torch.Generator) -> Tensor:
+    """Let at most a quarter of the chains start at modes that are known."""
+    if hills is None or not len(hills.modes):
+        return starts
+    num = min(len(starts) // 4, 4 * len(hills.modes))
+    which = torch.arange(num, device=starts.device) % len(hills.modes)
+    shape = starts[:num].shape
+    noise = torch.randn(shape, generator=generator, dtype=starts.dtype, device=starts.device)
+    near = hills.modes[which] + torch.einsum("cde,ce->cd", hills.factors[which], noise)
+    return torch.cat([near, starts[num:]])

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from diffsmc.methods.method import SILENT, Monitor, Result
+from diffsmc.methods.method import SILENT, Monitor
 from diffsmc.methods.resume import SavedPass
+from diffsmc.results.result import Result
 from diffsmc.smc.engine import Settings, freeze, start, step, total_log_normalizer
 from diffsmc.smc.path import Path, Plan
 from diffsmc.smc.schedules import Schedule

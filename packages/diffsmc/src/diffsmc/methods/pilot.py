@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from diffsmc.paths.tempered import TemperedPath
-from diffsmc.references.gaussian import isotropic
+from diffsmc.references.gaussian import GaussianReference, Whitened
 from diffsmc.references.mixture import shrunk_factor
 from diffsmc.smc.adaptation import adapt_step
 from diffsmc.smc.density import Cloud, Density, Mass
-from diffsmc.smc.engine import check_finite
 from diffsmc.smc.moves import HMC
+from diffsmc.smc.validity import WANDERING, check_finite, reject_invalid
 from diffsmc.targets.target import Target
 
 __all__ = [
@@ -49,12 +49,15 @@ class Pilot(NamedTuple):
     """States ``(T, C, D)``, the cluster of each chain, ``(C,)``, and who found it.
 
     ``found`` are the numbers of searching chains that found each mode, clusters that share one
-    being pooled.
+    being pooled; ``starts`` ``(C, D)`` is where they began, and ``width`` the ratio of the widest
+    to the narrowest cluster.
     """
 
     states: Tensor
     labels: Tensor
     found: Tensor
+    starts: Tensor
+    width: float
     num_evaluations: int
 
 
@@ -80,23 +83,28 @@ def run_pilot(
     Returns:
         States, ``(keep, C, D)``.
     """
-    path = TemperedPath(target, isotropic(target.dim, target.scale))
-    cloud = path.start(num_chains, 1, gradient=True, generator=generator)
+    path = _path(target)
+    cloud = path.start(num_chains, 1, generator=generator)
     if starts is not None:
-        cloud = path.evaluate(starts[:, None], gradient=True)
-    cloud = path.evaluate(_possible(cloud, generator=generator), gradient=True)
+        cloud = path.evaluate(starts[:, None])
+    cloud = path.evaluate(_possible(cloud, generator=generator))
     flat = torch.ones_like(cloud.particles[:, 0])
-    mass, step = Mass(torch.zeros_like(flat), flat), torch.full_like(cloud.base[:, 0], 0.1)
+    mass = Mass(torch.zeros_like(flat), target.start_factor.diagonal().expand_as(flat))
+    step = torch.full_like(cloud.base[:, 0], 0.1)
     return _run_chains(path, cloud, mass, step, num_moves, generator=generator)[-keep:]
 
 
+def _path(target: Target) -> TemperedPath:
+    return TemperedPath(target, GaussianReference(target.start_mean, target.start_factor))
+
+
 def _possible(cloud: Cloud, *, generator: torch.Generator) -> Tensor:
-    """Give points in which those of density zero are replaced by others: there HMC stands still.
+    """Give points in which those of density zero, or NaN, are replaced: there HMC stands still.
 
     Raises:
         ValueError: All have density zero.
     """
-    x, dead = cloud.particles, (cloud.base + cloud.tilt == -torch.inf)[:, 0]
+    x, dead = cloud.particles, ~(cloud.base + cloud.tilt > -torch.inf)[:, 0]
     if bool(dead.all()):
         raise ValueError("the target has density zero at all starting points; give starts or scale")
     alive = (~dead).nonzero()[:, 0]
@@ -119,11 +127,11 @@ def _run_chains(
         NonFiniteLogDensityError: A log-density is NaN or ``+inf``; chains count as islands.
     """
     check_finite(cloud, 0)
-    density = Density(lambda x: path.evaluate(x, gradient=True), 1.0)
+    density = Density(path.evaluate, 1.0)
     move, states = HMC(LEAPFROGS), []
     for index in range(num_moves):
         cloud, info = move.step(cloud, density, mass, step, generator=generator)
-        check_finite(info.proposal, index + 1)
+        reject_invalid(info.proposal, index + 1, WANDERING)
         # fast until the last third, which is kept: a chain that stands still finds nothing
         step = adapt_step(step, info.acceptance, move, 1.0 if 3 * index < 2 * num_moves else 0.3)
         states.append(cloud.particles[:, 0])
@@ -141,7 +149,7 @@ def cluster_chains(states: Tensor) -> Tensor:
     labels = torch.full_like(scales, -1, dtype=torch.long)
     leaders: list[int] = []
     for chain in scales.argsort().tolist():
-        lead = torch.tensor(leaders, dtype=torch.long)
+        lead = torch.tensor(leaders, dtype=torch.long, device=states.device)
         wide = torch.maximum(scales[lead], scales[chain])
         similar = wide / torch.minimum(scales[lead], scales[chain]) < 2.5
         distance = (means[lead] - means[chain]).square().mean(-1).sqrt() / wide
@@ -190,14 +198,14 @@ def revisit(
         States, ``(num_moves, C, D)``; chain ``c`` starts in cluster ``c`` modulo their number.
     """
     num_clusters = int(labels.max()) + 1
-    origins = torch.arange(num_chains) % num_clusters
+    origins = torch.arange(num_chains, device=states.device) % num_clusters
     starts = []
     for cluster in origins.tolist():
         mine = (labels == cluster).nonzero()[:, 0]
-        pick = torch.randint(len(mine) * len(states), (), generator=generator)
+        pick = torch.randint(len(mine) * len(states), (), generator=generator, device=states.device)
         starts.append(states[int(pick) // len(mine), mine[int(pick) % len(mine)]])
-    path = TemperedPath(target, isotropic(target.dim, target.scale))
-    cloud = path.evaluate(torch.stack(starts)[:, None], gradient=True)
+    path = _path(target)
+    cloud = path.evaluate(torch.stack(starts)[:, None])
     means, factors = cluster_factors(states, labels)
     mass = Mass(means[origins], factors[origins])
     step = torch.full_like(cloud.base[:, 0], 0.5 * HMC().initial_step(target.dim))
@@ -279,21 +287,26 @@ def search(
         max_clusters: With more clusters nothing is revisited.
         starts: Starting points, ``(C, D)``, instead of draws from the wide start.
     """
+    home = GaussianReference(target.start_mean, target.start_factor)
+    flat = Whitened(target, home)
+    if starts is None:
+        starts = _path(target).start(num_chains, 1, generator=generator).particles[:, 0]
     states = run_pilot(
-        target,
+        flat,
         generator=generator,
-        num_chains=num_chains,
+        num_chains=len(starts),
         num_moves=num_moves,
         keep=-(-num_moves // 3),
-        starts=starts,
+        starts=flat.whiten(starts),
     )
-    labels, mode, spent = _cluster(target, states, max_clusters)
-    spent += states.shape[1] * (2 + LEAPFROGS * num_moves + (starts is not None))
+    labels, mode, spent = _cluster(flat, states, max_clusters)
+    spent += states.shape[1] * (3 + LEAPFROGS * num_moves)
     found = labels.bincount().to(states.dtype)
     if len(found) > min(max_clusters, num_revisit_chains) or num_revisits < 2:
-        return Pilot(states, labels, _pool(found, mode), spent)
+        width = width_ratio(states, labels)
+        return Pilot(flat.restore(states), labels, _pool(found, mode), starts, width, spent)
     again = revisit(
-        target,
+        flat,
         states,
         labels,
         generator=generator,
@@ -301,13 +314,14 @@ def search(
         num_moves=num_revisits,
     )
     again = again[num_revisits // 3 :]
-    new, mode, checks = _cluster(target, again, max_clusters)
-    origins = torch.arange(num_revisit_chains) % len(found)
+    new, mode, checks = _cluster(flat, again, max_clusters)
+    origins = torch.arange(num_revisit_chains, device=states.device) % len(found)
     # a chain of the search counts for the clusters that its own cluster's revisits ended in
-    flow = torch.zeros(len(found), int(new.max()) + 1, dtype=states.dtype)
+    flow = states.new_zeros(len(found), int(new.max()) + 1)
     flow.index_put_((origins, new), flow.new_ones(()), accumulate=True)
     spent += checks + num_revisit_chains * (1 + LEAPFROGS * num_revisits)
-    return Pilot(again, new, _pool(found @ (flow / flow.sum(1, keepdim=True)), mode), spent)
+    pooled = _pool(found @ (flow / flow.sum(1, keepdim=True)), mode)
+    return Pilot(flat.restore(again), new, pooled, starts, width_ratio(again, new), spent)
 
 
 def _pool(found: Tensor, mode: Tensor) -> Tensor:

@@ -8,51 +8,31 @@ bridged to the target on its own.
 What all of these share is :math:`q`. That they agree is no evidence for it.
 """
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.method import SILENT, Method, Monitor, Result, narrowness_note
+from diffsmc.methods.importance import sample_by_importance
+from diffsmc.methods.judgement import FINITE_VARIANCE, improve
+from diffsmc.methods.method import SILENT, Method, Monitor, narrowness_note
 from diffsmc.methods.mixture_fit import FittedMixture, MixtureFit
-from diffsmc.methods.passes import count_evaluations, run_pass, run_passes
+from diffsmc.methods.passes import count_evaluations, run_passes
 from diffsmc.methods.pilot import Pilot
-from diffsmc.methods.strata import _spread, component_masses, join_result
+from diffsmc.methods.strata import component_masses, join_result, particle_spread
 from diffsmc.paths.bridge import StratifiedPath
-from diffsmc.references.mixture import Mixture, log_joint, sample_component
+from diffsmc.references.mixture import Mixture
+from diffsmc.results.result import Result
 from diffsmc.smc.engine import Settings
-from diffsmc.smc.estimators import effective_sample_size, pareto_shape
 from diffsmc.smc.moves import HMC, Move
 from diffsmc.smc.resampling import Resampling, systematic
-from diffsmc.smc.schedules import AdaptiveSchedule, FixedSchedule
-from diffsmc.targets.target import Target, checked_log_prob
+from diffsmc.smc.schedules import AdaptiveSchedule
+from diffsmc.smc.validity import LEAST_ESS
+from diffsmc.targets.target import Target
 
 __all__ = [
-    "Judgement",
     "ReferenceMixture",
 ]
-
-INFINITE_VARIANCE, USELESS = 0.5, 0.7  # Pareto shapes
-NEARLY_ALL = 0.8  # ESS with which a shape between the two is of no account
-
-
-class Judgement(NamedTuple):
-    """ESS relative to the draws, and Pareto's k, of importance sampling from a mixture."""
-
-    ess: float
-    shape: float
-
-    @override
-    def __str__(self) -> str:
-        k = self.shape
-        return f"importance sampling from the fit has ESS {self.ess:.0%} and Pareto k {k:.2f}"
-
-    def suffices(self, least_ess: float, most_shape: float) -> bool:
-        """Tell whether importance sampling will do."""
-        bound = USELESS if self.ess > NEARLY_ALL else most_shape
-        return self.ess >= least_ess and self.shape < bound
 
 
 @dataclass(frozen=True)
@@ -74,22 +54,24 @@ class ReferenceMixture(Method):
         resample: Resampling scheme, within strata.
         adapt_islands: Islands of a first pass that adapts levels and step sizes; frozen,
             they leave the evidence of the second pass unbiased. None adapts in the only pass.
+        max_levels: More levels than this end the run.
     """
 
     reference: MixtureFit = field(default_factory=MixtureFit)
     target_ess: float = 0.9
     refits: int = 1
     refit_share: float = 0.3
-    importance_ess: float = 0.5
-    importance_shape: float = INFINITE_VARIANCE
+    importance_ess: float = 0.05
+    importance_shape: float = FINITE_VARIANCE
     importance_draws: int = 10
     move: Move = field(default_factory=lambda: HMC(5))
     num_moves: int = 2
     resample: Resampling = systematic
     adapt_islands: int | None = 2
+    max_levels: int = 2000
 
     @override
-    def run(
+    def sample(
         self,
         target: Target,
         num_islands: int,
@@ -115,12 +97,17 @@ class ReferenceMixture(Method):
     ) -> Result:
         """Sample from what a pilot found; see `run`."""
         fitted = self.fit(pilot, target, num_particles, generator=generator, monitor=monitor)
-        judged = self.judge(target, fitted.mixture, generator=generator)
-        if judged.suffices(self.importance_ess, self.importance_shape):
-            run = self.importance(
-                target, fitted.mixture, num_islands, num_particles, generator=generator,
-                monitor=monitor,
+        better = improve(
+            target, fitted.mixture, self.reference.weight_points, self.importance_ess,
+            self.importance_shape, generator=generator,
+        )  # fmt: skip
+        judged = better.judged
+        if better.suffices:
+            run = sample_by_importance(
+                target, better.mixture, num_islands, num_particles * self.importance_draws,
+                generator=generator, monitor=monitor,
             )  # fmt: skip
+            narrow: tuple[str, ...] = ()
             reason = f"{judged}: that suffices"
         else:
             run = self._bridge(
@@ -128,8 +115,9 @@ class ReferenceMixture(Method):
                 generator=generator, monitor=monitor,
             )  # fmt: skip
             reason = f"{judged}: the bridge is needed"
-        spent = run.num_evaluations + fitted.num_evaluations + self.reference.weight_points
-        notes = (*fitted.notes, *narrowness_note(_spread(run, fitted.mixture)))
+            narrow = narrowness_note(particle_spread(run, fitted.mixture))
+        spent = run.num_evaluations + fitted.num_evaluations + better.num_evaluations
+        notes = (*fitted.notes, *narrow)
         return run._replace(reason=reason, notes=notes, num_evaluations=spent)
 
     def fit(
@@ -159,43 +147,6 @@ class ReferenceMixture(Method):
             spent += small.num_evaluations
         return FittedMixture(mixture, notes, spent)
 
-    def judge(self, target: Target, mixture: Mixture, *, generator: torch.Generator) -> Judgement:
-        """Judge importance sampling by draws of its own."""
-        num = self.reference.weight_points
-        labels = torch.multinomial(mixture.weights, num, True, generator=generator)
-        x = sample_component(mixture, labels, generator=generator)
-        ratio = checked_log_prob(target, x) - log_joint(mixture, x).logsumexp(-1)
-        shape = pareto_shape(ratio)
-        return Judgement(
-            float(effective_sample_size(ratio)) / num, shape if shape == shape else math.inf
-        )
-
-    def importance(
-        self,
-        target: Target,
-        mixture: Mixture,
-        num_islands: int,
-        num_particles: int,
-        *,
-        generator: torch.Generator,
-        monitor: Monitor,
-    ) -> Result:
-        """Sample by importance sampling from a mixture fitted before; see `run`."""
-        strata = len(mixture.weights)
-        settings = Settings(self.move, 0, self.resample, 0.0, component_masses(mixture))
-        done = run_pass(
-            "run",
-            StratifiedPath(target, mixture),
-            FixedSchedule([0.0, 1.0]),
-            settings,
-            num_islands * strata,
-            max(4, num_particles * self.importance_draws // strata),
-            generator=generator,
-            monitor=monitor,
-        )
-        spent = count_evaluations([done], settings, 0, 1)
-        return join_result([done], mixture, True, spent, "importance sampling")
-
     def _bridge(
         self,
         target: Target,
@@ -209,7 +160,12 @@ class ReferenceMixture(Method):
     ) -> Result:
         strata = len(mixture.weights)
         settings = Settings(
-            self.move, self.num_moves, self.resample, 1.0, component_masses(mixture)
+            self.move,
+            self.num_moves,
+            self.resample,
+            mass=component_masses(mixture),
+            least_ess=LEAST_ESS,
+            max_levels=self.max_levels,
         )
         passes = run_passes(
             StratifiedPath(target, mixture),

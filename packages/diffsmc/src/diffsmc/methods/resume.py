@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 
 from diffsmc.shell.checkpoints import CheckpointError, read_plain
-from diffsmc.smc.density import Cloud, Mass
-from diffsmc.smc.path import State, StepInfo
+from diffsmc.shell.writing import whole
+from diffsmc.smc.path import State, StepInfo, from_plain, to_plain
 
 __all__ = ["RunStore", "SavedPass"]
 
@@ -43,12 +43,21 @@ class RunStore:
     ) -> None:
         self.path, self.settings, self.every_seconds = Path(path), settings, every_seconds
         self.passes: dict[str, Any] = {}
-        self.last_write = time.monotonic()
+        self.last_write = self.begin = time.monotonic()
+        self.seconds_before = 0.0
         if self.path.is_file():
             content = read_plain(self.path)
             if content.get("settings") != settings:
                 raise CheckpointError(path, "belongs to a run with other settings; remove it")
+            if not isinstance(content.get("passes"), dict):
+                raise CheckpointError(path, "holds no run; remove it")
             self.passes = content["passes"]
+            self.seconds_before = float(content.get("seconds", 0.0))
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run has taken, in all processes that worked on it."""
+        return self.seconds_before + time.monotonic() - self.begin
 
     def restore(self, name: str, generator: torch.Generator) -> SavedPass | None:
         """Give a saved pass and set the generator to its state, or give nothing."""
@@ -56,9 +65,8 @@ class RunStore:
             return None
         saved = self.passes[name]
         generator.set_state(saved["generator"])
-        state = State._make((Cloud(*saved["cloud"]), *saved["state"]))
-        history = [StepInfo._make((*info[:-2], Mass(*info[-2:]))) for info in saved["history"]]
-        return SavedPass(state, history)
+        history = [from_plain(StepInfo, info) for info in saved["history"]]
+        return SavedPass(from_plain(State, saved["state"]), history)
 
     def save(
         self, name: str, state: State, history: list[StepInfo], generator: torch.Generator
@@ -67,15 +75,13 @@ class RunStore:
         if state.level < 1 and time.monotonic() - self.last_write < self.every_seconds:
             return
         self.passes[name] = {
-            "cloud": tuple(state.cloud),
-            "state": tuple(state[1:]),
-            "history": [(*info[:-1], *info.mass) for info in history],
+            "state": to_plain(state),
+            "history": [to_plain(info) for info in history],
             "generator": generator.get_state(),
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".part")
-        torch.save({"settings": self.settings, "passes": self.passes}, partial)
-        os.replace(partial, self.path)
+        content = {"settings": self.settings, "passes": self.passes, "seconds": self.seconds}
+        with whole(self.path, told=False) as partial, partial.open("wb") as file:
+            torch.save(content, file)
         self.last_write = time.monotonic()
 
     def discard(self) -> None:

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from diffsmc.methods.method import Result
 from diffsmc.methods.resume import SavedPass
 from diffsmc.paths.bridge import join_strata
 from diffsmc.references.mixture import Mixture
+from diffsmc.results.result import Result
 from diffsmc.smc.adaptation import MassEstimator
 from diffsmc.smc.density import Mass
 from diffsmc.smc.engine import total_log_normalizer
 from diffsmc.smc.path import StepInfo
 
-__all__ = ["component_masses", "join_result"]
+__all__ = ["component_masses", "join_result", "particle_spread"]
 
 
 def component_masses(mixture: Mixture) -> MassEstimator:
@@ -25,7 +25,7 @@ def component_masses(mixture: Mixture) -> MassEstimator:
     return estimate
 
 
-def _spread(run: Result, mixture: Mixture) -> float:
+def particle_spread(run: Result, mixture: Mixture) -> float:
     """Give the variance of particles in the coordinates of their own components."""
     strata = len(mixture.weights)
     x = run.particles.reshape(len(run.particles), strata, -1, run.particles.shape[-1])
@@ -56,7 +56,7 @@ def join_result(
         unbiased,
         num_evaluations,
         path,
-        num_strata=num_strata,
+        strata=torch.arange(num_strata, device=strata.device).repeat_interleave(num),
     )
 
 
@@ -76,4 +76,5 @@ def _join_info(info: StepInfo, log_weights: Tensor) -> StepInfo:
         families=split(info.families).sum(-1),
         log_normalizer=(split(info.log_normalizer) + log_weights).logsumexp(-1),
         step_size=split(info.step_size).mean(-1),
+        invalid=split(info.invalid).sum(-1),
     )

@@ -1,19 +1,22 @@
 """Tempered SMC as a method."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.method import SILENT, Method, Monitor, Result
+from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.passes import count_evaluations, make_result, run_passes
 from diffsmc.paths.tempered import TemperedPath
-from diffsmc.references.gaussian import isotropic
+from diffsmc.references.gaussian import GaussianReference, isotropic
+from diffsmc.results.result import Result
 from diffsmc.smc.adaptation import MassEstimator, dense_mass, diagonal_mass
 from diffsmc.smc.engine import Settings
 from diffsmc.smc.moves import HMC, Move
 from diffsmc.smc.resampling import Resampling, systematic
 from diffsmc.smc.schedules import AdaptiveSchedule, FixedSchedule, Schedule
+from diffsmc.smc.validity import LEAST_ESS
 from diffsmc.targets.target import Target
 
 __all__ = ["Tempering"]
@@ -41,6 +44,7 @@ class Tempering(Method):
         compiled: Whether leapfrog steps are compiled, which pays in long runs of small targets
             and needs a C++ compiler.
         single: Whether particles are kept in single precision, with weights in double.
+        max_levels: More levels than this end the run.
     """
 
     target_ess: float = 0.9
@@ -54,9 +58,29 @@ class Tempering(Method):
     adapt_islands: int | None = 4
     compiled: bool = False
     single: bool = False
+    max_levels: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.base_scale is not None and not 0 < self.base_scale < math.inf:
+            raise ValueError(f"base_scale must be positive, got {self.base_scale}")
+        if self.num_moves < 0:
+            raise ValueError(f"num_moves must be at least 0, got {self.num_moves}")
+        if self.chain_length < 1:
+            raise ValueError(f"chain_length must be at least 1, got {self.chain_length}")
+        if self.adapt_islands is not None and self.adapt_islands < 1:
+            raise ValueError(f"adapt_islands must be at least 1 or None, got {self.adapt_islands}")
+        if self.levels is None:
+            AdaptiveSchedule(self.target_ess)
+        else:
+            FixedSchedule(self.levels)
+
+    @property
+    def uses_gradient(self) -> bool:  # type: ignore[override]
+        """Whether the move asks for gradients."""
+        return self.move.uses_gradient
 
     @override
-    def run(
+    def sample(
         self,
         target: Target,
         num_islands: int,
@@ -65,9 +89,15 @@ class Tempering(Method):
         generator: torch.Generator,
         monitor: Monitor = SILENT,
     ) -> Result:
-        scale = target.scale if self.base_scale is None else self.base_scale
+        base = GaussianReference(target.start_mean, target.start_factor)
+        if self.base_scale is not None:
+            base = isotropic(target.dim, self.base_scale, like=base.factor)
         path = TemperedPath(
-            target, isotropic(target.dim, scale), compiled=self.compiled, single=self.single
+            target,
+            base,
+            gradient=self.move.uses_gradient,
+            compiled=self.compiled,
+            single=self.single,
         )
         schedule: Schedule = (
             AdaptiveSchedule(self.target_ess) if self.levels is None else FixedSchedule(self.levels)
@@ -78,6 +108,8 @@ class Tempering(Method):
             self.resample,
             mass=self.mass or self._default_mass(target.dim, num_particles),
             chain_length=self.chain_length,
+            least_ess=LEAST_ESS if self.levels is None else 0.0,
+            max_levels=self.max_levels,
         )
         passes = run_passes(
             path,

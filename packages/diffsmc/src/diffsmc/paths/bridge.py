@@ -18,7 +18,7 @@ from diffsmc.paths.tempered import TemperedPath
 from diffsmc.references.gaussian import GaussianReference
 from diffsmc.references.mixture import Mixture, log_prob_and_grad, sample_component
 from diffsmc.smc.density import Cloud, Density
-from diffsmc.smc.path import Path
+from diffsmc.smc.path import Advance, Path
 from diffsmc.targets.target import Target
 
 __all__ = ["StratifiedPath", "join_strata"]
@@ -36,6 +36,12 @@ class StratifiedPath(Path):
         self.target = target
         self.mixture = mixture
 
+    draws_are_proposals = True
+
+    @override
+    def log_shares(self, like: Tensor) -> Tensor:
+        return self.mixture.weights.log().repeat(len(like) // len(self.mixture.weights))
+
     def _component(self, num_rows: int) -> TemperedPath:
         """Give base densities by row."""
         repeat = num_rows // len(self.mixture.weights)
@@ -51,9 +57,7 @@ class StratifiedPath(Path):
         return Cloud(x, base, value - reference, base_grad, grad - reference_grad)
 
     @override
-    def start(
-        self, num_islands: int, num_particles: int, *, gradient: bool, generator: torch.Generator
-    ) -> Cloud:
+    def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:
         labels = torch.arange(num_islands) % len(self.mixture.weights)
         labels = labels[:, None].expand(num_islands, num_particles).to(self.mixture.means.device)
         x = sample_component(self.mixture, labels, generator=generator)
@@ -61,18 +65,12 @@ class StratifiedPath(Path):
 
     @override
     def advance(
-        self,
-        cloud: Cloud,
-        level: float,
-        new_level: float,
-        *,
-        gradient: bool,
-        generator: torch.Generator,
-    ) -> tuple[Cloud, Tensor]:
-        return cloud, (new_level - level) * cloud.tilt
+        self, cloud: Cloud, level: float, new_level: float, *, generator: torch.Generator
+    ) -> Advance:
+        return Advance(cloud, (new_level - level) * cloud.tilt, moved=False)
 
     @override
-    def density(self, level: float, *, gradient: bool) -> Density:
+    def density(self, level: float) -> Density:
         component = functools.cache(self._component)
 
         def evaluate(x: Tensor) -> Cloud:

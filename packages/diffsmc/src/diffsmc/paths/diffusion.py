@@ -29,7 +29,7 @@ from typing_extensions import override
 
 from diffsmc.potentials.monte_carlo import Potential
 from diffsmc.smc.density import Cloud, Density
-from diffsmc.smc.path import Path
+from diffsmc.smc.path import Advance, Path
 
 __all__ = ["DiffusionPath"]
 
@@ -57,9 +57,7 @@ class DiffusionPath(Path):
         return Cloud(x, base, value, -x, drift)
 
     @override
-    def start(
-        self, num_islands: int, num_particles: int, *, gradient: bool, generator: torch.Generator
-    ) -> Cloud:
+    def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:
         x = torch.randn(
             (num_islands, num_particles, self.dim),
             generator=generator,
@@ -73,14 +71,8 @@ class DiffusionPath(Path):
 
     @override
     def advance(
-        self,
-        cloud: Cloud,
-        level: float,
-        new_level: float,
-        *,
-        gradient: bool,
-        generator: torch.Generator,
-    ) -> tuple[Cloud, Tensor]:
+        self, cloud: Cloud, level: float, new_level: float, *, generator: torch.Generator
+    ) -> Advance:
         variance = 1 - level / new_level
         pull = math.sqrt(1 - variance) * cloud.particles
         shift = variance * cloud.tilt_grad
@@ -90,8 +82,8 @@ class DiffusionPath(Path):
         new = self.evaluate(pull + shift + noise, new_level)
         # log N(x'; pull, l) - log N(x'; pull + shift, l)
         reference = -(0.5 * shift.square() + shift * noise).sum(-1) / variance
-        return new, reference + new.tilt - cloud.tilt
+        return Advance(new, reference + new.tilt - cloud.tilt, moved=True)
 
     @override
-    def density(self, level: float, *, gradient: bool) -> Density:
+    def density(self, level: float) -> Density:
         return Density(lambda x: self.evaluate(x, level), 1.0)

@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from diffsmc.references.mixture import Mixture, log_joint, log_prob_and_grad
 from diffsmc.smc.density import Cloud, Density
-from diffsmc.smc.path import Path
+from diffsmc.smc.path import Advance, Path
 from diffsmc.targets.target import Target
 
 __all__ = ["MixtureDiffusionPath", "MixturePotential", "MonteCarloRatio", "UnitRatio"]
@@ -212,9 +212,7 @@ class MixtureDiffusionPath(Path):
         return Cloud(*(part.reshape(*x.shape[:2], *part.shape[1:]) for part in parts))
 
     @override
-    def start(
-        self, num_islands: int, num_particles: int, *, gradient: bool, generator: torch.Generator
-    ) -> Cloud:
+    def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:
         means = self.mixture.means
         x = _normal(means, num_islands, num_particles, means.shape[-1], generator=generator)
         # at pure noise the potential is a constant, taken to be 1
@@ -224,14 +222,8 @@ class MixtureDiffusionPath(Path):
 
     @override
     def advance(
-        self,
-        cloud: Cloud,
-        level: float,
-        new_level: float,
-        *,
-        gradient: bool,
-        generator: torch.Generator,
-    ) -> tuple[Cloud, Tensor]:
+        self, cloud: Cloud, level: float, new_level: float, *, generator: torch.Generator
+    ) -> Advance:
         x = cloud.particles.flatten(0, 1)
         clean = self._denoise(x, 1 - level, generator)
         # x = r x' + sqrt(s) e and x' = a x_0 + sqrt(v) e: x' given both others is Gaussian
@@ -242,7 +234,7 @@ class MixtureDiffusionPath(Path):
         noise = _normal(x, *x.shape, generator=generator)
         moved = pull / variance + math.sqrt(new_variance * gap / variance) * noise
         new = self.evaluate(moved.reshape(cloud.particles.shape), new_level)
-        return new, new.tilt - cloud.tilt
+        return Advance(new, new.tilt - cloud.tilt, moved=True)
 
     def _denoise(self, x: Tensor, variance: float, generator: torch.Generator) -> Tensor:
         share = log_joint(diffuse(self.mixture, variance), x)
@@ -251,5 +243,5 @@ class MixtureDiffusionPath(Path):
         return denoise(self.spectrum, x, variance, labels, noise)[:, 0]
 
     @override
-    def density(self, level: float, *, gradient: bool) -> Density:
+    def density(self, level: float) -> Density:
         return Density(lambda x: self.evaluate(x, level), 1.0)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from diffsmc.references.gaussian import GaussianReference
 from diffsmc.smc.compilation import CompiledLeapfrog
 from diffsmc.smc.density import Cloud, Density
-from diffsmc.smc.path import Path
+from diffsmc.smc.path import Advance, Path
 from diffsmc.targets.target import Target
 
 __all__ = ["TemperedPath"]
@@ -33,6 +33,7 @@ class TemperedPath(Path):
         target: The target.
         base: Where the path starts. Its mean may be ``(R, 1, D)`` and its factor
             ``(R, D, D)``, one for each island.
+        gradient: Whether points carry gradients, which some moves don't need.
         compiled: Whether leapfrog steps are compiled.
         single: Whether particles and gradients are ``float32``; weights, and what they are made
             of, stay ``float64``.
@@ -43,6 +44,7 @@ class TemperedPath(Path):
         target: Target,
         base: GaussianReference,
         *,
+        gradient: bool = True,
         compiled: bool = False,
         single: bool = False,
     ) -> None:
@@ -52,6 +54,7 @@ class TemperedPath(Path):
             base = GaussianReference(base.mean.float(), base.factor.float())
         self.target = target
         self.base = base
+        self.gradient = gradient
         diagonal = base.factor.diagonal(dim1=-2, dim2=-1)
         constant = -diagonal.log().sum(-1) - target.dim / 2 * LOG_2PI
         self._constant = constant[:, None] if constant.dim() else constant
@@ -62,9 +65,7 @@ class TemperedPath(Path):
         self._inner = CompiledLeapfrog(self.score) if compiled else None
 
     @override
-    def start(
-        self, num_islands: int, num_particles: int, *, gradient: bool, generator: torch.Generator
-    ) -> Cloud:
+    def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:
         factor = self.base.factor
         noise = torch.randn(
             (num_islands, num_particles, self.target.dim),
@@ -72,7 +73,7 @@ class TemperedPath(Path):
             dtype=factor.dtype,
             device=factor.device,
         )
-        return self.evaluate(self.base.mean + noise @ factor.mT, gradient=gradient)
+        return self.evaluate(self.base.mean + noise @ factor.mT)
 
     def base_score(self, x: Tensor) -> Tensor:
         r"""Give :math:`\nabla\log p_0`."""
@@ -94,10 +95,10 @@ class TemperedPath(Path):
             temperature = temperature.to(x.dtype)
         return torch.lerp(base, self.target.score(x), temperature)
 
-    def evaluate(self, x: Tensor, *, gradient: bool) -> Cloud:
+    def evaluate(self, x: Tensor) -> Cloud:
         """Evaluate base and tilt at points, ``(R, N, D)``."""
         base, base_grad = self.base_density(x)
-        if not gradient:
+        if not self.gradient:
             none = x.new_zeros(()).expand_as(x)
             value = self.target.log_prob(x).double()
             return Cloud(x, base.double(), value - base, none, none)
@@ -106,24 +107,15 @@ class TemperedPath(Path):
 
     @override
     def advance(
-        self,
-        cloud: Cloud,
-        level: float,
-        new_level: float,
-        *,
-        gradient: bool,
-        generator: torch.Generator,
-    ) -> tuple[Cloud, Tensor]:
-        return cloud, (new_level - level) * cloud.tilt
+        self, cloud: Cloud, level: float, new_level: float, *, generator: torch.Generator
+    ) -> Advance:
+        return Advance(cloud, (new_level - level) * cloud.tilt, moved=False)
 
     @override
-    def density(self, level: float, *, gradient: bool) -> Density:
-        if not gradient:
-            return Density(lambda x: self.evaluate(x, gradient=False), level)
-        return Density(self._evaluate_with_gradient, level, self.score, self._inner)
-
-    def _evaluate_with_gradient(self, x: Tensor) -> Cloud:
-        return self.evaluate(x, gradient=True)
+    def density(self, level: float) -> Density:
+        if not self.gradient:
+            return Density(self.evaluate, level)
+        return Density(self.evaluate, level, self.score, self._inner)
 
 
 def _simplest(precision: Tensor) -> Tensor:

@@ -29,8 +29,10 @@ class GaussianReference(NamedTuple):
 
 def isotropic(dim: int, scale: float, *, like: Tensor | None = None) -> GaussianReference:
     """Give the centred Gaussian of standard deviation ``scale``."""
-    eye = torch.eye(dim, dtype=torch.float64 if like is None else like.dtype)
-    eye = eye if like is None else eye.to(like.device)
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, got {scale}")
+    like = torch.zeros((), dtype=torch.float64, device="cpu") if like is None else like
+    eye = torch.eye(dim, dtype=like.dtype, device=like.device)
     return GaussianReference(torch.zeros_like(eye[0]), scale * eye)
 
 
@@ -68,7 +70,7 @@ def laplace(
     Raises:
         ValueError: The mode was not reached.
     """
-    x = torch.zeros(target.dim, dtype=torch.float64)
+    x = target.start_mean.clone()
     for _ in range(num_iterations):
         value, grad = target.log_prob_and_grad(x)
         eigenvalues, vectors = torch.linalg.eigh(_negative_hessian(target, x))
@@ -81,14 +83,15 @@ def laplace(
 
 
 def _negative_hessian(target: Target, x: Tensor, width: float = 1e-5) -> Tensor:
-    shift = width * torch.eye(target.dim, dtype=x.dtype)
+    sizes = width * target.start_factor.square().sum(-1).sqrt()
+    shift = torch.diag(sizes)
     difference = target.log_prob_and_grad(x - shift)[1] - target.log_prob_and_grad(x + shift)[1]
-    hessian = difference / (2 * width)
+    hessian = difference / (2 * sizes[:, None])
     return 0.5 * (hessian + hessian.T)
 
 
 def _ascend(target: Target, x: Tensor, step: Tensor, value: float) -> Tensor:
-    lengths = 0.5 ** torch.arange(30, dtype=x.dtype)
+    lengths = 0.5 ** torch.arange(30, dtype=x.dtype, device=x.device)
     values = target.log_prob(x + lengths[:, None] * step)
     better = (values > value).nonzero()
     return x + lengths[better[0]] * step if len(better) else x + lengths[-1] * step
@@ -109,15 +112,28 @@ class Whitened(Target):
         self.target = target
         self.register_buffer("mean", reference.mean)
         self.register_buffer("factor", reference.factor)
+        diagonal = reference.factor.diagonal()
+        self.independent = torch.equal(reference.factor, torch.diag(diagonal))
+        self.register_buffer("widths", diagonal.clone(), persistent=False)
+        self.to(reference.mean.device)
         self.register_buffer("log_det", reference.factor.diagonal().log().sum())
 
     mean: Tensor
     factor: Tensor
+    widths: Tensor
     log_det: Tensor
 
     def restore(self, z: Tensor) -> Tensor:
         """Map whitened points back, ``(..., D)``."""
-        return self.mean + z @ self.factor.T
+        return self.mean + (z * self.widths if self.independent else z @ self.factor.T)
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Map points to their coordinates, ``(..., D)``."""
+        if self.independent:
+            return (x - self.mean) / self.widths
+        centred = (x - self.mean).reshape(-1, self.dim)
+        unit: Tensor = torch.linalg.solve_triangular(self.factor, centred.T, upper=False).T
+        return unit.reshape(x.shape)
 
     @override
     def log_prob(self, x: Tensor) -> Tensor:
@@ -126,4 +142,11 @@ class Whitened(Target):
     @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value, grad = self.target.log_prob_and_grad(self.restore(x))
-        return value + self.log_det, grad @ self.factor
+        return value + self.log_det, self._pull(grad)
+
+    @override
+    def score(self, x: Tensor) -> Tensor:
+        return self._pull(self.target.score(self.restore(x)))
+
+    def _pull(self, grad: Tensor) -> Tensor:
+        return grad * self.widths if self.independent else grad @ self.factor

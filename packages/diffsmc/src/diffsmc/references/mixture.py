@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffsmc.smc.estimators import effective_sample_size, log_mean_exp
-from diffsmc.targets.target import Target, checked_log_prob
+from diffsmc.targets.target import Target, proposal_log_prob
 
 __all__ = [
     "Mixture",
@@ -91,9 +91,11 @@ def shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
     covariance = torch.einsum("n,nd,ne->de", weights / count, centred, centred)
     shrink = dim / (count + dim)
     diagonal = covariance.diagonal()
-    floor = 1e-12 + 1e-6 * diagonal.mean()
-    shrunk = (1 - shrink) * covariance + torch.diag(shrink * diagonal + floor)
-    factor: Tensor = torch.linalg.cholesky(shrunk)
+    # each coordinate by its own width: their scales may differ by any factor
+    widths = diagonal.sqrt().clamp(min=1e-150)
+    unit = covariance / widths / widths[:, None]
+    shrunk = (1 - shrink) * unit + torch.diag(shrink * unit.diagonal() + 1e-6)
+    factor: Tensor = widths[:, None] * torch.linalg.cholesky(shrunk)
     return factor
 
 
@@ -229,7 +231,7 @@ def _in_width(one: Mixture) -> Mixture:
 def _z_score(gain: Tensor, groups: Tensor, masses: Tensor) -> float:
     """Mean gain over its standard error, groups being independent."""
     index = torch.unique(groups, return_inverse=True)[1]
-    zeros = torch.zeros(int(index.max()) + 1, dtype=gain.dtype, device=gain.device)
+    zeros = gain.new_zeros(int(index.max()) + 1)
     sums = zeros.scatter_add(0, index, gain * masses)
     return float(sums.sum() / sums.square().sum().sqrt().clamp(min=1e-300))
 
@@ -260,7 +262,7 @@ def adapt_weights(
         labels = torch.multinomial(mixture.weights, num_points, True, generator=generator)
         x = sample_component(mixture, labels, generator=generator)
         joint = log_joint(mixture, x)
-        ratio = checked_log_prob(target, x) - joint.logsumexp(-1)
+        ratio = proposal_log_prob(target, x) - joint.logsumexp(-1)
         ratio = ratio.clamp(max=float(log_mean_exp(ratio)) + 0.5 * math.log(num_points))
         estimate = ratio.softmax(0) @ joint.softmax(-1)
         # a tenth stays with the old and with equal weights: rounds are noisy

@@ -1,25 +1,35 @@
-r"""Comparison of runs: evidences, marginals, warnings, in one report.
+r"""Comparison of runs: evidences, Bayes factors, marginals, warnings, in one report.
 
-Two runs of one target agree in a coordinate when their weighted means differ by little
-against the posterior's standard deviation, :math:`|m_1-m_2|/s`, and :math:`s_1/s_2`
-is near 1.
+Runs of one target must agree: in log Z within their intervals, and in a coordinate when their
+weighted means differ by little against the posterior's standard deviation,
+:math:`|m_1-m_2|/s`, and :math:`s_1/s_2` is near 1. Runs of several targets, models of the same
+data, are compared by log Bayes factors, :math:`\log Z_1 - \log Z_2`, with intervals.
 """
 
 import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from diffsmc.results.descriptions import without_nan
 from diffsmc.results.diagnostics import compare, diagnose
-from diffsmc.results.inference_data import to_record
+from diffsmc.results.files import to_record
+from diffsmc.shell.writing import whole
 from diffsmc.smc.estimators import Evidence, evidence
 
-__all__ = ["build_report", "evidence_of", "marginal_gap", "write_report"]
+__all__ = [
+    "bayes_factors",
+    "build_report",
+    "evidence_of",
+    "group_by_target",
+    "marginal_gap",
+    "particle_weights",
+    "write_report",
+]
 
 
 def evidence_of(data: Any) -> Evidence:
@@ -27,13 +37,24 @@ def evidence_of(data: Any) -> Evidence:
     return evidence(to_record(data).log_normalizers)
 
 
-def _moments(data: Any) -> tuple[Any, Any]:
-    weighted = data["weighted_posterior"]
-    x = np.asarray(weighted["x"])
-    log_weight = torch.as_tensor(np.asarray(weighted["log_weight"]))
+def particle_weights(data: Any) -> Any:
+    """Give the weights of all particles, ``(chain, draw)``, islands counting by their evidence."""
+    log_weight = torch.as_tensor(np.asarray(data["weighted_posterior"]["log_weight"]))
     log_z = to_record(data).log_normalizers
-    # an island counts by its evidence, as the islands' common estimate does
-    weights = (log_weight.softmax(-1) * log_z.softmax(0)[:, None]).numpy()[..., None]
+    return (log_weight.softmax(-1) * log_z.softmax(0)[:, None]).numpy()
+
+
+def group_by_target(runs: Mapping[str, Any]) -> list[list[str]]:
+    """Give the names of runs, those of one target together, in the order given."""
+    groups: dict[str, list[str]] = {}
+    for name, data in runs.items():
+        groups.setdefault(str(data.attrs.get("target", "")), []).append(name)
+    return list(groups.values())
+
+
+def _moments(data: Any) -> tuple[Any, Any]:
+    x = np.asarray(data["weighted_posterior"]["x"])
+    weights = particle_weights(data)[..., None]
     mean = (weights * x).sum((0, 1))
     return mean, np.sqrt((weights * (x - mean) ** 2).sum((0, 1)))
 
@@ -72,27 +93,64 @@ def _describe(data: Any) -> dict[str, Any]:
     }
 
 
+def bayes_factors(
+    evidences: Mapping[str, Evidence], groups: list[list[str]]
+) -> dict[str, dict[str, Any]]:
+    """Give log Bayes factors of each pair of targets, by its runs of least standard error.
+
+    Arguments:
+        evidences: By run.
+        groups: Runs of one target together.
+
+    Returns:
+        By "a / b" the log of a's evidence over b's, its standard error and 95 % interval.
+    """
+
+    def error(name: str) -> float:
+        value = evidences[name].standard_error
+        return math.inf if math.isnan(value) else value
+
+    best = [min(group, key=error) for group in groups]
+    factors = {}
+    for i, a in enumerate(best):
+        for b in best[i + 1 :]:
+            one, other = evidences[a], evidences[b]
+            gap = one.log_normalizer - other.log_normalizer
+            half = math.hypot(one.upper - one.log_normalizer, other.upper - other.log_normalizer)
+            factors[f"{a} / {b}"] = {
+                "log_bayes_factor": gap,
+                "standard_error": math.hypot(one.standard_error, other.standard_error),
+                "interval_95": [gap - half, gap + half],
+            }
+    return factors
+
+
 def build_report(runs: Mapping[str, Any], truth: float | None = None) -> dict[str, Any]:
-    """Compare results of one target.
+    """Compare results, those of one target by agreement, those of several by Bayes factors.
 
     Arguments:
         runs: Results that were read, by name.
-        truth: The log-normaliser, where it is known.
+        truth: The log-normaliser, where it is known; of one target alone.
 
     Returns:
         Plain numbers and strings, without NaN.
     """
     combined = {name: evidence_of(data) for name, data in runs.items()}
-    first = next(iter(runs))
-    gaps = {
-        f"{first} / {name}": marginal_gap(runs[first], data)
-        for name, data in runs.items()
-        if name != first
-    }
+    groups = group_by_target(runs)
+    if truth is not None and len(groups) > 1:
+        raise ValueError(f"truth is the log-evidence of one target, got runs of {len(groups)}")
     report: dict[str, Any] = {
         "runs": {name: _describe(data) for name, data in runs.items()},
-        "marginals": gaps,
-        "disagreements": compare(combined),
+        "targets": groups,
+        "marginals": {
+            f"{group[0]} / {name}": marginal_gap(runs[group[0]], runs[name])
+            for group in groups
+            for name in group[1:]
+        },
+        "disagreements": [
+            line for group in groups for line in compare({name: combined[name] for name in group})
+        ],
+        "bayes_factors": bayes_factors(combined, groups),
     }
     if truth is not None:
         report["truth"] = {"log_evidence": truth}
@@ -104,19 +162,8 @@ def build_report(runs: Mapping[str, Any], truth: float | None = None) -> dict[st
     return report
 
 
-def without_nan(node: Any) -> Any:
-    """Replace numbers that JSON cannot hold by null."""
-    if isinstance(node, dict):
-        return {key: without_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [without_nan(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
 def write_report(report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a report as JSON, whole or not at all."""
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".part")
-    partial.write_text(json.dumps(without_nan(dict(report)), indent=2, allow_nan=False) + "\n")
-    os.replace(partial, file)
+    text = json.dumps(without_nan(dict(report)), indent=2, allow_nan=False)
+    with whole(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -11,60 +11,60 @@ ends so.
 """
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from diffsmc.methods.method import Result
-from diffsmc.results.diagnostics import Record, mode_masses
-from diffsmc.shell.errors import InputError
+from diffsmc.results.descriptions import identify, to_json
+from diffsmc.results.diagnostics import mode_masses
+from diffsmc.results.snapshots import Snapshots
 from diffsmc.smc.estimators import evidence, lee_whiteley_variance
-from diffsmc.smc.path import State, StepInfo
+from diffsmc.smc.path import StepInfo
 from diffsmc.smc.resampling import systematic
 from diffsmc.targets.posterior import Posterior
 from diffsmc.targets.target import Target
 
-__all__ = ["Snapshots", "read_result", "to_inference_data", "to_record", "write_result"]
+__all__ = ["load_arviz", "to_inference_data"]
 
 
-class Snapshots:
-    """Keeps some particles of each step of a run's last pass, in the coordinates of its path.
+class Sampled(Protocol):
+    """What of a `Result` is written."""
 
-    Arguments:
-        num_points: Particles of each step, spread over islands.
-    """
+    @property
+    def particles(self) -> Tensor: ...
+    @property
+    def log_weights(self) -> Tensor: ...
+    @property
+    def log_normalizers(self) -> Tensor: ...
+    @property
+    def eves(self) -> Tensor: ...
+    @property
+    def num_resampled(self) -> Tensor: ...
+    @property
+    def history(self) -> list[StepInfo]: ...
+    @property
+    def unbiased(self) -> bool: ...
+    @property
+    def num_evaluations(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def strata(self) -> Tensor | None: ...
+    @property
+    def chain_length(self) -> int: ...
 
-    def __init__(self, num_points: int = 500) -> None:
-        self.num_points = num_points
-        self.levels: list[float] = []
-        self.points: list[Tensor] = []
 
-    def __call__(self, name: str, state: State, info: StepInfo) -> None:
-        """Take one; a report of `Monitor`."""
-        if name != "run":
-            return
-        x = state.cloud.particles.flatten(0, 1)
-        place = torch.linspace(0, len(x) - 1, min(self.num_points, len(x))).long()
-        self.levels.append(info.level)
-        self.points.append(x[place].clone())
-
-    def to_dataset(self) -> xr.Dataset:
-        """Give levels and points, ``(step, point, coordinate)``."""
-        levels = torch.tensor(self.levels, dtype=torch.float64)
-        points = _array(torch.stack(self.points), "step", "point", "coordinate")
-        return xr.Dataset({"level": _array(levels, "step"), "x": points})
-
-
-def _arviz() -> Any:
+def load_arviz() -> Any:
+    """Import arviz, quietly."""
     with warnings.catch_warnings():
         # its announcement of a later version, which the pin keeps away
         warnings.simplefilter("ignore", FutureWarning)
@@ -75,37 +75,32 @@ def _array(values: Tensor, *dims: str) -> xr.DataArray:
     return xr.DataArray(values.detach().cpu().numpy(), dims=dims)
 
 
-def _schedule(result: Result) -> xr.Dataset:
+def _schedule(result: Sampled) -> xr.Dataset:
     history = result.history
     by_island = {
         name: _array(torch.stack([getattr(info, name) for info in history]), "step", "chain")
-        for name in (
-            "ess",
-            "conditional_ess",
-            "acceptance",
-            "renewal",
-            "resampled",
-            "families",
-            "log_normalizer",
-            "step_size",
-        )
+        for name in StepInfo._fields
+        if name not in {"level", "mass"}
     }
     levels = torch.tensor([info.level for info in history], dtype=torch.float64)
     return xr.Dataset({"level": _array(levels, "step"), **by_island})
 
 
-def _attributes(result: Result, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(result: Sampled, target: Target, settings: Mapping[str, Any]) -> dict[str, Any]:
     from diffsmc import __version__
 
     combined = evidence(result.log_normalizers)
+    known = {} if target.log_normalizer is None else {"log_normalizer": target.log_normalizer}
     return {
+        **{f"true_{name}": value for name, value in known.items()},
         **{f"evidence_{name}": value for name, value in combined._asdict().items()},
         "unbiased": int(result.unbiased),
         "path": result.path,
         "reason": result.reason,
         "num_evaluations": result.num_evaluations,
         "notes": json.dumps(result.notes),
-        "settings": json.dumps(settings, default=str),
+        "settings": to_json(settings),
+        "target": to_json(identify(target)),
         "inference_library": "diffsmc",
         "inference_library_version": __version__,
     }
@@ -121,7 +116,7 @@ def _parameters(target: Target, x: Tensor) -> dict[str, xr.DataArray]:
     }
 
 
-def _evidence(result: Result, target: Target) -> xr.Dataset:
+def _evidence(result: Sampled, target: Target) -> xr.Dataset:
     variance = lee_whiteley_variance(result.log_weights, result.eves, result.num_resampled)
     if result.chain_length > 1:  # its particles aren't independent given their ancestors
         variance = torch.full_like(variance, torch.nan)
@@ -137,15 +132,16 @@ def _evidence(result: Result, target: Target) -> xr.Dataset:
             torch.full_like(modes[0], getattr(target, "right_mass", 0)) if truth is None else truth
         )
         islands["true_mode_mass"] = _array(truth, "mode")
-    if result.num_strata > 1:
+    if result.strata is not None and int(result.strata.max()) > 0:
         weights = result.log_weights.softmax(-1)
-        shares = weights.reshape(len(weights), result.num_strata, -1).sum(-1)
+        shares = weights.new_zeros(len(weights), int(result.strata.max()) + 1)
+        shares = shares.index_add(1, result.strata, weights)
         islands["stratum_mass"] = _array(shares, "chain", "stratum")
     return xr.Dataset(islands)
 
 
 def to_inference_data(
-    result: Result,
+    result: Sampled,
     target: Target,
     settings: Mapping[str, Any],
     *,
@@ -161,8 +157,11 @@ def to_inference_data(
         generator: Source of the final resample.
         snapshots: Particles seen on the way.
     """
-    az = _arviz()
+    az = load_arviz()
     ancestors = systematic(result.log_weights, generator=generator)
+    # in the order of strata, draws would look like a chain that never mixed
+    noise = torch.rand(ancestors.shape, generator=generator, device=ancestors.device)
+    ancestors = ancestors.gather(1, noise.argsort(1))
     particles = result.particles
     equal = particles.gather(1, ancestors[..., None].expand_as(particles))
     coords = {"coordinate": target.names}
@@ -170,7 +169,8 @@ def to_inference_data(
     def points(x: Tensor) -> xr.Dataset:
         return xr.Dataset({"x": _array(x, "chain", "draw", "coordinate")}, coords=coords)
 
-    weighted = points(particles).assign(log_weight=_array(result.log_weights, "chain", "draw"))
+    weighted = points(particles).assign(_parameters(target, particles))
+    weighted = weighted.assign(log_weight=_array(result.log_weights, "chain", "draw"))
     stats = xr.Dataset({"first_ancestor": _array(result.eves, "chain", "draw")})
     data = az.InferenceData(
         posterior=points(equal).assign(_parameters(target, equal)),
@@ -181,71 +181,8 @@ def to_inference_data(
         warn_on_custom_groups=False,
     )
     if snapshots is not None and snapshots.levels:
-        data.add_groups({"snapshots": snapshots.to_dataset()}, warn_on_custom_groups=False)
-    data.attrs.update(_attributes(result, settings))
+        data.add_groups(
+            {"snapshots": snapshots.to_dataset(target.names)}, warn_on_custom_groups=False
+        )
+    data.attrs.update(_attributes(result, target, settings))
     return data
-
-
-def write_result(data: Any, path: str | os.PathLike[str]) -> None:
-    """Write InferenceData to NetCDF, or to zarr if the name ends so, whole or not at all."""
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".part")
-    if file.suffix != ".zarr":
-        data.to_netcdf(str(partial), engine="h5netcdf")
-        os.replace(partial, file)
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    xr.Dataset(attrs=data.attrs).to_zarr(partial, mode="w", consolidated=False, zarr_format=2)
-    for group in data.groups():
-        data[group].to_zarr(partial, group=group, mode="a", consolidated=False, zarr_format=2)
-    shutil.rmtree(file, ignore_errors=True)
-    os.replace(partial, file)
-
-
-def _read_zarr(path: Path) -> Any:
-    groups = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir()]
-    data = {g: xr.open_zarr(path, group=g, consolidated=False).load() for g in groups}
-    root = xr.open_zarr(path, consolidated=False)
-    return _arviz().InferenceData(attrs=dict(root.attrs), warn_on_custom_groups=False, **data)
-
-
-def read_result(path: str | os.PathLike[str]) -> Any:
-    """Read a result; the file is closed again.
-
-    Raises:
-        InputError: The file is missing, damaged, or holds no result of this package.
-    """
-    az = _arviz()
-    file = Path(path)
-    if not file.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        data = _read_zarr(file) if file.is_dir() else az.from_netcdf(str(file), engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a NetCDF or zarr result ({error})".splitlines()[0]) from None
-    missing = [g for g in ("weighted_posterior", "schedule", "evidence") if g not in data.groups()]
-    if missing:
-        raise InputError(f"{path}: no result of diffsmc: group {missing[0]!r} is missing")
-    if "renewal" not in data["schedule"]:
-        raise InputError(f"{path}: of an earlier version, its schedule lacks 'renewal'; run anew")
-    return data
-
-
-def to_record(data: Any) -> Record:
-    """Give what diagnosis looks at, from a result that was read."""
-
-    def tensor(group: str, name: str) -> Tensor:
-        return torch.as_tensor(np.asarray(data[group][name]))
-
-    return Record(
-        log_weights=tensor("weighted_posterior", "log_weight"),
-        log_normalizers=tensor("evidence", "log_normalizer"),
-        conditional_ess=tensor("schedule", "conditional_ess"),
-        families=tensor("schedule", "families")[-1],
-        acceptance=tensor("schedule", "acceptance")[-1],
-        unbiased=bool(data.attrs["unbiased"]),
-        step_sizes=tensor("schedule", "step_size"),
-        renewal=tensor("schedule", "renewal"),
-        notes=tuple(json.loads(data.attrs["notes"])),
-    )

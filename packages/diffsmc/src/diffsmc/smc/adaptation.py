@@ -34,9 +34,12 @@ def dense_mass(particles: Tensor, log_weights: Tensor) -> Mass:
     shrink = (dim / (ess + dim))[:, None, None]
     diagonal = covariance.diagonal(dim1=-2, dim2=-1)
     # islands that collapsed to one point still need a factor
-    floor = 1e-12 + 1e-10 * diagonal.mean(-1, keepdim=True)
-    shrunk = (1 - shrink) * covariance + shrink * torch.diag_embed(diagonal)
-    return Mass(mean, torch.linalg.cholesky(shrunk + torch.diag_embed(floor.expand_as(diagonal))))
+    widths = diagonal.sqrt().clamp(min=1e-150)
+    unit = covariance / widths[..., None] / widths[..., None, :]
+    shrunk = (1 - shrink) * unit + shrink * torch.diag_embed(unit.diagonal(dim1=-2, dim2=-1))
+    floor = 1e-10 + (shrunk.diagonal(dim1=-2, dim2=-1) == 0).to(shrunk.dtype)
+    factor = torch.linalg.cholesky(shrunk + torch.diag_embed(floor))
+    return Mass(mean, widths[..., None] * factor)
 
 
 def diagonal_mass(particles: Tensor, log_weights: Tensor) -> Mass:
@@ -49,7 +52,7 @@ def diagonal_mass(particles: Tensor, log_weights: Tensor) -> Mass:
     weights = log_weights.softmax(-1)[..., None]
     mean = (weights * particles).sum(1)
     variance = (weights * (particles - mean[:, None]).square()).sum(1)
-    return Mass(mean, (variance + 1e-12).sqrt())
+    return Mass(mean, variance.sqrt().clamp(min=1e-150))
 
 
 def adapt_step(step_size: Tensor, acceptance: Tensor, move: Move, gain: float = 1.0) -> Tensor:

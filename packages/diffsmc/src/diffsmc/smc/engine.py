@@ -31,7 +31,8 @@ from diffsmc.smc.moves import HMC, Move
 from diffsmc.smc.path import Path, Plan, State, StepInfo
 from diffsmc.smc.resampling import Resampling, systematic
 from diffsmc.smc.schedules import Schedule
-from diffsmc.targets.target import NonFiniteLogDensityError
+from diffsmc.smc.validity import INVALID_SHARE, WANDERING, check_ess, check_finite, reject_invalid
+from diffsmc.targets.errors import FailedRunError
 
 __all__ = [
     "Settings",
@@ -40,8 +41,6 @@ __all__ = [
     "start",
     "step",
 ]
-
-LARGEST = 1e77  # its fourth power is finite: beyond, an overflow isn't the target's fault
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,9 @@ class Settings:
         adapt: Whether step sizes follow the acceptance.
         chain_length: Above 1 the sampler is waste-free: of N particles N / chain_length are
             resampled, each starts a chain of so many states, and all states are particles.
+        least_ess: A step whose conditional ESS, relative to N, is below ends the run: what so few
+            particles say is no answer.
+        max_levels: More levels than this end the run.
     """
 
     move: Move = field(default_factory=HMC)
@@ -66,6 +68,16 @@ class Settings:
     mass: MassEstimator = dense_mass
     adapt: bool = True
     chain_length: int = 1
+    least_ess: float = 0.0
+    max_levels: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.num_moves < 0:
+            raise ValueError(f"num_moves must be at least 0, got {self.num_moves}")
+        if self.chain_length < 1:
+            raise ValueError(f"chain_length must be at least 1, got {self.chain_length}")
+        if self.max_levels < 1:
+            raise ValueError(f"max_levels must be at least 1, got {self.max_levels}")
 
 
 def start(
@@ -88,14 +100,18 @@ def start(
             f"num_particles must be a multiple of chain_length, got {num_particles} and "
             f"{settings.chain_length}"
         )
-    gradient = settings.move.uses_gradient
-    cloud = path.start(num_islands, num_particles, gradient=gradient, generator=generator)
-    check_finite(cloud, 0)
+    cloud = path.start(num_islands, num_particles, generator=generator)
+    invalid = torch.zeros_like(cloud.base[:, 0], dtype=torch.int32)
+    if path.draws_are_proposals:
+        cloud, invalid = reject_invalid(cloud, 0)
+    else:
+        check_finite(cloud, 0)
     zeros = torch.zeros_like(cloud.base)
-    eves = torch.arange(num_particles, dtype=torch.int32, device=zeros.device).expand_as(zeros)
+    eves = torch.arange(zeros.shape[-1], dtype=torch.int32, device=zeros.device).expand_as(zeros)
     step_size = torch.full_like(zeros[:, 0], settings.move.initial_step(cloud.particles.shape[-1]))
     none = torch.zeros_like(zeros[:, 0])
-    return State(cloud, zeros, none, eves, none.int(), step_size, 0.0, 0)
+    shares = path.log_shares(none)
+    return State(cloud, zeros, none, eves, none.int(), step_size, shares, invalid, 0.0, 0)
 
 
 def step(
@@ -118,19 +134,27 @@ def step(
         generator: Source of all draws.
 
     Raises:
-        NonFiniteLogDensityError: A log-density is NaN or ``+inf``.
+        NonFiniteLogDensityError: A log-density is ``+inf``, or NaN at many points.
+        FailedRunError: There are too many levels, or too few particles matter after a step.
     """
-    gradient = settings.move.uses_gradient
+    if state.num_steps >= settings.max_levels:
+        raise FailedRunError(
+            f"level {state.level:.3g} after {state.num_steps} steps (max_levels): the target may "
+            "be improper, or far narrower or wider than its scale says"
+        )
     level = schedule.next_level(state) if plan is None else plan.levels[state.num_steps + 1]
-    cloud, increments = path.advance(
-        state.cloud, state.level, level, gradient=gradient, generator=generator
-    )
-    check_finite(cloud, state.num_steps + 1)
-    displaced = cloud.particles is not state.cloud.particles
+    cloud, increments, moved = path.advance(state.cloud, state.level, level, generator=generator)
+    invalid = state.invalid
+    if moved:
+        cloud, more = reject_invalid(cloud, state.num_steps + 1)
+        invalid = invalid + more
+        increments = increments.where(~increments.isnan(), -torch.inf)
     cess = conditional_ess(state.log_weights, increments)
+    check_ess(cess, state.level, level, settings.least_ess)
     state = state._replace(
         cloud=cloud,
         log_weights=state.log_weights + increments,
+        invalid=torch.zeros_like(state.invalid),
         level=level,
         num_steps=state.num_steps + 1,
     )
@@ -139,14 +163,16 @@ def step(
         kept = mass = settings.mass(cloud.particles, state.log_weights)
     else:
         kept = plan.masses[state.num_steps - 1]
-        mass = Mass(*(_tile(part, len(ess)) for part in kept))
+        mass = Mass(_tile(kept.mean, len(ess)), _tile(kept.factor, len(ess)))
         state = state._replace(step_size=_tile(plan.step_sizes[state.num_steps - 1], len(ess)))
     chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
     state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
     used = state.step_size
-    density = path.density(level, gradient=gradient)
-    before = None if displaced else state.cloud
-    state, acceptance = _move(state, density, mass, settings, plan is None, generator=generator)
+    density = path.density(level)
+    before = None if moved else state.cloud
+    state, acceptance, rejected = _move(
+        state, density, mass, settings, plan is None, generator=generator
+    )
     info = StepInfo(
         level,
         ess,
@@ -157,6 +183,7 @@ def step(
         _count_families(state.eves),
         total_log_normalizer(state),
         used,
+        invalid + rejected,
         kept,
     )
     return state, info
@@ -180,8 +207,10 @@ def _resample(
     drawn = scheme(state.log_weights, generator=generator)
     if chain_length > 1:
         # every so-maniest ancestor from a random one on: unbiased for every scheme
-        offset = torch.randint(chain_length, (), generator=generator, device=drawn.device)
-        drawn, chosen = drawn[:, int(offset) :: chain_length], torch.ones_like(chosen)
+        kept, shape = drawn.shape[-1] // chain_length, (len(drawn), 1)
+        offset = torch.randint(chain_length, shape, generator=generator, device=drawn.device)
+        place = offset + chain_length * torch.arange(kept, device=drawn.device)
+        drawn, chosen = drawn.gather(1, place), torch.ones_like(chosen)
     keep = torch.arange(drawn.shape[-1], device=drawn.device).expand_as(drawn)
     ancestors = torch.where(chosen[:, None], drawn, keep)
 
@@ -209,21 +238,25 @@ def _move(
     adapt: bool,
     *,
     generator: torch.Generator,
-) -> tuple[State, Tensor]:
-    """Move the particles; give the mean acceptance of each island, NaN without moves.
+) -> tuple[State, Tensor, Tensor]:
+    """Move the particles; give acceptances, NaN without moves, and numbers of NaN proposals.
 
     Waste-free chains keep all their states, each with the weight gathered so far.
     """
     acceptance = torch.full_like(state.log_normalizer, torch.nan)
+    invalid = torch.zeros_like(state.num_resampled)
     chain = [(state.cloud, state.log_weights)]
     waste_free = settings.chain_length > 1
     dtype = state.cloud.particles.dtype
-    mass = Mass(*(part.to(dtype) for part in mass))
+    mass = Mass(mass.mean.to(dtype), mass.factor.to(dtype))
     for _ in range(settings.chain_length - 1 if waste_free else settings.num_moves):
         cloud, info = settings.move.step(
             state.cloud, density, mass, state.step_size.to(dtype), generator=generator
         )
-        check_finite(info.proposal, state.num_steps)
+        most = INVALID_SHARE if state.level == 1 else WANDERING
+        invalid = (
+            invalid + reject_invalid(info.proposal, state.num_steps, most, state.cloud.particles)[1]
+        )
         step_size = state.step_size
         if adapt and settings.adapt:
             step_size = adapt_step(step_size, info.acceptance, settings.move)
@@ -232,7 +265,7 @@ def _move(
         )
         acceptance = info.acceptance.mean(-1)
         chain.append((state.cloud, state.log_weights))
-    return (_unroll(state, chain) if waste_free else state), acceptance
+    return (_unroll(state, chain) if waste_free else state), acceptance, invalid
 
 
 def _renewal(before: Cloud | None, state: State, temperature: float) -> Tensor:
@@ -263,24 +296,6 @@ def _unroll(state: State, chain: list[tuple[Cloud, Tensor]]) -> State:
 def _count_families(eves: Tensor) -> Tensor:
     ordered = eves.sort(-1).values
     return 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(-1)
-
-
-def check_finite(cloud: Cloud, index: int) -> None:
-    """Refuse NaN and ``+inf`` log-densities at sane points.
-
-    Raises:
-        NonFiniteLogDensityError: Naming the first such particle.
-    """
-    values = cloud.base + cloud.tilt
-    bad = ~(values < torch.inf)  # which NaN isn't either
-    if bool(bad.any()):
-        bad &= (cloud.particles.abs() < LARGEST).all(-1)
-    if bool(bad.any()):
-        island, particle = bad.nonzero()[0].tolist()
-        point = cloud.particles[island, particle]
-        raise NonFiniteLogDensityError(
-            index, island, particle, float(values[island, particle]), point
-        )
 
 
 def smc(

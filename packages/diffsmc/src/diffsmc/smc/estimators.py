@@ -27,11 +27,15 @@ __all__ = [
 ]
 
 
+WIDEST_SPREAD = 1.0  # of the islands' logs
+
+
 class Evidence(NamedTuple):
     """Log-evidence with a 95 % interval.
 
     ``islands`` is the number of independent estimates behind it; with one island
-    ``standard_error`` and the bounds are NaN.
+    ``standard_error`` and the bounds are NaN, and so they are where islands spread too far for
+    any interval.
     """
 
     log_normalizer: float
@@ -39,6 +43,16 @@ class Evidence(NamedTuple):
     lower: float
     upper: float
     islands: int
+
+    def __str__(self) -> str:
+        many = f"{self.islands} islands" if self.islands > 1 else "one island"
+        if math.isnan(self.lower):
+            why = "islands disagree" if self.islands > 1 else "one island alone"
+            return f"log Z = {self.log_normalizer:.3f} from {many}, no interval: {why}"
+        return (
+            f"log Z = {self.log_normalizer:.3f}, 95 % [{self.lower:.3f}, {self.upper:.3f}] from "
+            f"{many}, given the modes found"
+        )
 
 
 def log_mean_exp(values: Tensor, dim: int = -1) -> Tensor:
@@ -64,7 +78,8 @@ def evidence(log_normalizers: Tensor) -> Evidence:
     r"""Combine islands: :math:`\log\frac1R\sum_r\hat Z_r` and a 95 % interval.
 
     The interval is Student's on :math:`\hat Z_r/\hat Z`, taken to the log scale by the
-    delta method, which is honest while the islands' logs spread by less than about 1.
+    delta method, which is honest while the islands' logs spread by less than about 1: beyond,
+    there is none.
 
     Arguments:
         log_normalizers: One estimate per island, ``(R,)``.
@@ -75,6 +90,8 @@ def evidence(log_normalizers: Tensor) -> Evidence:
         return Evidence(float(log_z), math.nan, math.nan, math.nan, num)
     from scipy import stats
 
+    if float(log_normalizers.std()) > WIDEST_SPREAD:
+        return Evidence(float(log_z), math.nan, math.nan, math.nan, num)
     ratios = torch.exp(log_normalizers - log_z)
     error = float(ratios.std()) / math.sqrt(num)
     half = float(stats.t.ppf(0.975, num - 1)) * error

@@ -79,6 +79,11 @@ def _metropolis(
     return Cloud(*mixed), info
 
 
+def _check_acceptance(value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"target_acceptance must be between 0 and 1, got {value}")
+
+
 class Move(ABC):
     """A kernel: final subclasses are the moves.
 
@@ -157,6 +162,15 @@ class HMC(Move):
     target_acceptance: float = 0.65
     spread: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_acceptance(self.target_acceptance)
+        if self.num_leapfrogs < 1:
+            raise ValueError(f"num_leapfrogs must be at least 1, got {self.num_leapfrogs}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must be at least 0 and below 1, got {self.jitter}")
+        if not 0 <= self.spread < math.inf:
+            raise ValueError(f"spread must be at least 0 and finite, got {self.spread}")
+
     @property
     def num_evaluations(self) -> int:  # type: ignore[override]
         """Evaluations of a step."""
@@ -195,6 +209,9 @@ class MALA(Move):
 
     target_acceptance: float = 0.574
 
+    def __post_init__(self) -> None:
+        _check_acceptance(self.target_acceptance)
+
     @override
     def initial_step(self, dim: int) -> float:
         return 1.2 / math.cbrt(math.sqrt(dim))
@@ -226,6 +243,9 @@ class ULA(Move):
 
     target_acceptance: float = 0.95
 
+    def __post_init__(self) -> None:
+        _check_acceptance(self.target_acceptance)
+
     @override
     def initial_step(self, dim: int) -> float:
         return 0.4 / math.sqrt(math.sqrt(dim))
@@ -242,8 +262,13 @@ class ULA(Move):
     ) -> tuple[Cloud, MoveInfo]:
         step = step_size[:, None, None]
         new, ratio = _trajectory(cloud, density, mass, step, 1, generator=generator)
-        ratio = torch.where(ratio.isnan(), -torch.inf, ratio)
-        return new, MoveInfo(ratio.clamp(max=0).exp(), ratio, new)
+        bad = ratio.isnan()
+        ratio = torch.where(bad, -torch.inf, ratio)
+        kept = (
+            torch.where(bad if a.dim() == 2 else bad[..., None], a, b)
+            for a, b in zip(cloud, new, strict=True)
+        )
+        return Cloud(*kept), MoveInfo(ratio.clamp(max=0).exp(), ratio, new)
 
 
 @dataclass(frozen=True)
@@ -256,6 +281,9 @@ class RWM(Move):
 
     target_acceptance: float = 0.234
     uses_gradient = False
+
+    def __post_init__(self) -> None:
+        _check_acceptance(self.target_acceptance)
 
     @override
     def initial_step(self, dim: int) -> float:
@@ -291,6 +319,9 @@ class PCN(Move):
 
     target_acceptance: float = 0.4
     uses_gradient = False
+
+    def __post_init__(self) -> None:
+        _check_acceptance(self.target_acceptance)
 
     @override
     def initial_step(self, dim: int) -> float:

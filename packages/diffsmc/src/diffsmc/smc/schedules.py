@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.smc.path import State
+from diffsmc.targets.errors import FailedRunError
 
 __all__ = [
     "AdaptiveSchedule",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 OFFSET = 0.008
+SMALLEST_LEVEL = 1e-290
 
 
 def cosine_variances(num_steps: int) -> Tensor:
@@ -70,20 +72,23 @@ def geometric_levels(num_steps: int, smallest: float = 1e-3) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), rising])
 
 
-def bisect_level(
-    log_weights: Tensor, tilt: Tensor, level: float, target_ess: float, smallest: float = 1e-8
-) -> float:
+def bisect_level(log_weights: Tensor, tilt: Tensor, level: float, target_ess: float) -> float:
     r"""Find the next inverse temperature: mean conditional ESS of ``target_ess`` N.
 
     All islands take one level, the largest :math:`b' \le 1` whose conditional ESS,
-    averaged over those whose weights aren't all zero, is at least ``target_ess``.
+    averaged over those whose weights aren't all zero and relative to particles whose density isn't,
+    is at least ``target_ess``. The log of the
+    advance is bisected: where log-densities spread over :math:`10^{12}`, the first level is
+    :math:`10^{-12}`.
 
     Arguments:
         log_weights: Weights before the step, ``(R, N)``.
         tilt: :math:`\log\gamma - \log p_0` at the particles, ``(R, N)``.
         level: Current inverse temperature.
         target_ess: Wanted conditional ESS relative to N, in (0, 1).
-        smallest: Least advance, which ends a search that cannot succeed.
+
+    Raises:
+        FailedRunError: No advance that a float can hold is small enough.
     """
     # one exponential a trial: with e = exp(a (h - max h)) the ratio is (sum We)^2 / sum We^2
     shifted = tilt - tilt.amax(-1, keepdim=True).clamp(min=torch.finfo(tilt.dtype).min)
@@ -91,24 +96,29 @@ def bisect_level(
     alive = (log_weights + tilt > -torch.inf).any(-1)
     if not bool(alive.any()):
         return 1.0
+    # particles of density zero are lost by any advance, however small
+    live = (weights * (tilt > -torch.inf)).sum(-1)
 
     def enough(advance: float) -> bool:
         growth = (advance * shifted).exp()
         first, second = (weights * growth).sum(-1), (weights * growth.square()).sum(-1)
-        ratio = torch.where(second > 0, first.square() / second, 0.0)
+        ratio = torch.where(second > 0, first.square() / (live * second), 0.0)
         return float(ratio[alive].mean()) >= target_ess
 
-    remaining = 1 - level
-    if enough(remaining):
+    if enough(1 - level):
         return 1.0
-    low, high = 0.0, remaining
+    # the least advance that a level can hold, or at the start the least of all
+    low, high = math.log(max(4e-16 * level, SMALLEST_LEVEL)), math.log(1 - level)
+    if not enough(math.exp(low)):
+        raise FailedRunError(
+            f"no step from level {level:.3g} is small enough: log-densities spread over more than "
+            "numbers can hold; give a scale or a location nearer to the target"
+        )
     # levels need not be sharper than the estimate of the conditional ESS
-    while high - low > 1e-4 * high:
+    while high - low > 1e-4:
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if enough(middle) else (low, middle)
-        if high < smallest:
-            break
-    return min(1.0, level + max(low, smallest))
+        low, high = (middle, high) if enough(math.exp(middle)) else (low, middle)
+    return min(1.0, level + math.exp(low))
 
 
 class Schedule(ABC):

@@ -11,8 +11,9 @@ References:
     Stan Development Team, Stan Reference Manual, constraint transforms.
 """
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +22,11 @@ from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint, real
 from typing_extensions import override
 
-from diffsmc.targets.target import Target, differentiate
+from diffsmc.targets.target import LogDensity, Scale, Target, differentiate, tolerate
 
 __all__ = ["Parameter", "Parameters", "Posterior", "constrain", "free_shapes", "unconstrain"]
+
+BOUND = 0.4 * math.log(torch.finfo(torch.float64).max)
 
 Parameters = Mapping[str, Tensor]
 
@@ -39,9 +42,36 @@ class Parameter(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-def _constraint(parameter: Parameter, before: Parameters) -> Constraint:
+def _constraint(parameter: Parameter, before: Parameters, lead: torch.Size) -> Constraint:
+    """Give the constraint, its bounds shaped to broadcast over the parameter."""
     fixed = parameter.constraint
-    return fixed if isinstance(fixed, Constraint) else fixed(before)
+    if isinstance(fixed, Constraint):
+        return fixed
+    dims, here = len(parameter.shape), fixed(before)
+    if not dims or not lead or 0 in lead:
+        return here
+    first = fixed({name: value[(0,) * len(lead)] for name, value in before.items()})
+    return _aligned(here, first, lead, dims)
+
+
+def _aligned(here: Constraint, first: Constraint, lead: torch.Size, dims: int) -> Constraint:
+    """Put axes between the points' and a bound's own, so that it broadcasts over a parameter.
+
+    Arguments:
+        here: The constraint at all points.
+        first: The constraint at one point, which tells a bound's own axes.
+        lead: Leading axes of the points.
+        dims: Number of the parameter's axes.
+    """
+    changed = copy.copy(here)
+    for name, value in vars(here).items():
+        other = vars(first)[name]
+        if isinstance(value, Constraint):
+            setattr(changed, name, _aligned(value, other, lead, dims))
+        elif isinstance(value, Tensor) and value.dim() == other.dim() + len(lead):
+            shape = (*lead, *[1] * (dims - other.dim()), *other.shape)
+            setattr(changed, name, value.reshape(shape))
+    return changed
 
 
 def _bijection(constraint: Constraint) -> Any:
@@ -66,12 +96,12 @@ def constrain(
     """
     lead = z.shape[:-1]
     values: dict[str, Tensor] = {}
-    bound = 0.4 * math.log(torch.finfo(z.dtype).max)
+    bound = BOUND if z.dtype == torch.float64 else 0.4 * math.log(torch.finfo(z.dtype).max)
     inside = ~z.isnan().any(-1)
     log_det = torch.zeros_like(z[..., 0])
     parts = torch.split(z.nan_to_num(nan=0.0), [shape.numel() for shape in shapes], -1)
     for (name, parameter), part, shape in zip(space.items(), parts, shapes, strict=True):
-        constraint = _constraint(parameter, _aligned(values, len(parameter.shape)))
+        constraint = _constraint(parameter, values, lead)
         if constraint is not real:
             inside = inside & (part.abs() <= bound).all(-1)
             part = part.clamp(-bound, bound)
@@ -89,22 +119,19 @@ def unconstrain(space: Mapping[str, Parameter], values: Parameters) -> Tensor:
     for name, parameter in space.items():
         value = values[name]
         lead = value.shape[: value.dim() - len(parameter.shape)]
-        before = _aligned(values, len(parameter.shape))
-        inverse = _bijection(_constraint(parameter, before)).inv
+        inverse = _bijection(_constraint(parameter, values, lead)).inv
         parts.append(inverse(value).reshape(*lead, -1))
     return torch.cat(parts, -1)
 
 
 def free_shapes(space: Mapping[str, Parameter]) -> list[torch.Size]:
     """Give the shapes of the unconstrained parameters; bounds never change them."""
-    inside = {name: torch.tensor(0.5, dtype=torch.float64) for name in space}
-    shapes = [_bijection(_constraint(p, inside)).inverse_shape(p.shape) for p in space.values()]
-    return [torch.Size(shape) for shape in shapes]
-
-
-def _aligned(values: Parameters, dims: int) -> dict[str, Tensor]:
-    """Give earlier parameters trailing axes, so that bounds broadcast over a later one."""
-    return {name: value[(..., *[None] * dims)] for name, value in values.items()}
+    inside = {name: torch.full(p.shape, 0.5, dtype=torch.float64) for name, p in space.items()}
+    constraints = [_constraint(p, inside, torch.Size()) for p in space.values()]
+    return [
+        torch.Size(_bijection(constraint).inverse_shape(torch.Size(p.shape)))
+        for constraint, p in zip(constraints, space.values(), strict=True)
+    ]
 
 
 class Posterior(Target):
@@ -114,8 +141,11 @@ class Posterior(Target):
         space: Parameters by name, in order.
         log_prior: Maps parameters to the log-prior, ``(...)``.
         log_likelihood: Maps parameters to the log-likelihood, ``(...)``.
-        scale: Standard deviation of the wide start, in unconstrained coordinates.
+        scale: Of the wide start in unconstrained coordinates: a number, one for each, or a
+            Cholesky factor. By default the start is fitted to the prior.
         log_normalizer: The log-evidence, where it is known.
+        location: Mean of the start, ``(D,)``, in unconstrained coordinates.
+        reject: Exceptions by which a function says that a point has density zero.
     """
 
     def __init__(
@@ -123,26 +153,87 @@ class Posterior(Target):
         space: Mapping[str, Parameter],
         log_prior: Callable[[Parameters], Tensor],
         log_likelihood: Callable[[Parameters], Tensor],
-        scale: float = 1.0,
+        scale: Scale | None = None,
         log_normalizer: float | None = None,
+        *,
+        location: Sequence[float] | Tensor | None = None,
+        reject: tuple[type[Exception], ...] = (),
     ) -> None:
+        if not space:
+            raise ValueError("space must have at least one parameter")
         shapes = free_shapes(space)
         dim = sum(shape.numel() for shape in shapes)
-        super().__init__(dim, scale=scale, log_normalizer=log_normalizer)
+        super().__init__(
+            dim,
+            scale=1.0 if scale is None else scale,
+            location=location,
+            log_normalizer=log_normalizer,
+            names=_coordinate_names(space, shapes),
+        )
         self.space, self.shapes = dict(space), shapes
         self.log_prior = log_prior
         self.log_likelihood = log_likelihood
+        self.reject = tuple(reject)
+        self.starts_from_prior = scale is None and location is None
+        bounded = torch.cat(
+            [
+                torch.full((shape.numel(),), p.constraint is not real, dtype=torch.bool)
+                for p, shape in zip(space.values(), shapes, strict=True)
+            ]
+        )
+        if bool(bounded.any()):
+            self.bounded = bounded
+            self.bound = BOUND
+
+    @override
+    def functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        named = {"log-prior": self.log_prior, "log-likelihood": self.log_likelihood}
+        return {
+            f"{kind} {getattr(function, '__name__', 'function')}": self._at_points(function)
+            for kind, function in named.items()
+        }
+
+    def _at_points(self, function: Callable[[Parameters], Tensor]) -> Callable[[Tensor], Tensor]:
+        def at(x: Tensor) -> Tensor:
+            return function(self.parameters_at(x))
+
+        return (lambda x: tolerate(at, self.reject, x)) if self.reject else at
 
     def parameters_at(self, z: Tensor) -> dict[str, Tensor]:
         """Give the parameters of unconstrained points, ``(..., D)``."""
         return constrain(self.space, z, self.shapes)[0]
 
-    @override
-    def log_prob(self, x: Tensor) -> Tensor:
+    def prior(self) -> LogDensity:
+        """Give the prior alone as a target, in the same unconstrained coordinates."""
+
+        def log_prob(x: Tensor) -> Tensor:
+            values, log_det = constrain(self.space, x, self.shapes)
+            value = self.log_prior(values) + log_det
+            return value.where(log_det > -torch.inf, -torch.inf)
+
+        alone = LogDensity(log_prob, self.dim, names=self.names, reject=self.reject)
+        alone.bounded, alone.bound = self.bounded, self.bound
+        return alone.to(self.start_mean.device)
+
+    def _evaluate(self, x: Tensor) -> Tensor:
         values, log_det = constrain(self.space, x, self.shapes)
         value = self.log_prior(values) + self.log_likelihood(values) + log_det
         return value.where(log_det > -torch.inf, -torch.inf)
 
     @override
+    def log_prob(self, x: Tensor) -> Tensor:
+        return tolerate(self._evaluate, self.reject, x) if self.reject else self._evaluate(x)
+
+    @override
     def log_prob_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return differentiate(self.log_prob, x)
+
+
+def _coordinate_names(space: Mapping[str, Parameter], shapes: list[torch.Size]) -> list[str]:
+    """Name unconstrained coordinates after their parameters."""
+    names = []
+    for (name, parameter), shape in zip(space.items(), shapes, strict=True):
+        shown = name if parameter.constraint is real else f"unconstrained {name}"
+        places = [tuple(p) for p in torch.ones(shape).nonzero().tolist()]
+        names += [shown + (f"[{', '.join(map(str, place))}]" if place else "") for place in places]
+    return names

@@ -43,13 +43,15 @@ class LogisticRegression(Target):
     ) -> None:
         design = torch.as_tensor(features, dtype=torch.float64)
         y = torch.as_tensor(labels, dtype=torch.float64)
+        if design.dim() != 2 or not len(design):
+            raise ValueError(f"features must have rows and columns, got {tuple(design.shape)}")
         if len(design) != len(y):
             raise ValueError(f"expected one label for each of {len(design)} rows, got {len(y)}")
         if not bool(((y == 0) | (y == 1)).all()):
             raise ValueError("labels must be 0 or 1")
         if not bool(design.isfinite().all()):
             raise ValueError("features must be finite")
-        super().__init__(design.shape[1], scale=prior_scale, names=names)
+        super().__init__(design.shape[1], scale=prior_scale, names=names, log_concave=True)
         self.register_buffer("design", design)
         self.register_buffer("labels", y)
         self.register_buffer("score_sum", y @ design)
@@ -108,12 +110,18 @@ class LinearRegression(Target):
     ) -> None:
         design = torch.as_tensor(features, dtype=torch.float64)
         y = torch.as_tensor(responses, dtype=torch.float64)
+        if design.dim() != 2 or not len(design):
+            raise ValueError(f"features must have rows and columns, got {tuple(design.shape)}")
+        if len(design) != len(y):
+            raise ValueError(f"expected one response for each of {len(design)} rows, got {len(y)}")
         eye = torch.eye(len(y), dtype=torch.float64)
         factor = torch.linalg.cholesky(noise_scale**2 * eye + prior_scale**2 * design @ design.T)
         white = torch.linalg.solve_triangular(factor, y[:, None], upper=False)
         log_det = factor.diagonal().log().sum()
         evidence = float(-0.5 * white.square().sum() - log_det - 0.5 * len(y) * LOG_2PI)
-        super().__init__(design.shape[1], scale=prior_scale, log_normalizer=evidence)
+        super().__init__(
+            design.shape[1], scale=prior_scale, log_normalizer=evidence, log_concave=True
+        )
         self.noise_scale = noise_scale
         self.register_buffer("design", design)
         self.register_buffer("responses", y)

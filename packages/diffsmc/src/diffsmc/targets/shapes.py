@@ -36,7 +36,7 @@ class Gaussian(Target):
         log_normalizer: float = 0.0,
         scale: float = 1.0,
     ) -> None:
-        super().__init__(len(mean), scale=scale, log_normalizer=log_normalizer)
+        super().__init__(len(mean), scale=scale, log_normalizer=log_normalizer, log_concave=True)
         eye = torch.eye(len(mean), dtype=torch.float64)
         cov = eye if covariance is None else torch.as_tensor(covariance, dtype=torch.float64)
         factor = torch.linalg.cholesky(cov)
@@ -87,7 +87,7 @@ class SkewedGaussian(Target):
     """
 
     def __init__(self, dim: int = 1, skew: float = 4.0, scale: float = 1.0) -> None:
-        super().__init__(dim, scale=scale, log_normalizer=0.0)
+        super().__init__(dim, scale=scale, log_normalizer=0.0, log_concave=True)
         self.skew = skew
 
     @override

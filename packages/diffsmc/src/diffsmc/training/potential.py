@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from diffsmc.methods.denoising import Diffusion
-from diffsmc.methods.method import Result, merge_islands
 from diffsmc.potentials.learned import LearnedPotential
 from diffsmc.potentials.monte_carlo import Potential
 from diffsmc.references.gaussian import GaussianReference
-from diffsmc.results.inference_data import to_inference_data, write_result
+from diffsmc.results.files import write_result
+from diffsmc.results.inference_data import to_inference_data
+from diffsmc.results.result import Result, merge_islands
 from diffsmc.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
 from diffsmc.shell.randomness import keyed_generator, keyed_normal, keyed_uniform
-from diffsmc.smc.density import Mass
-from diffsmc.smc.path import StepInfo
+from diffsmc.smc.path import StepInfo, from_plain, to_plain
 from diffsmc.targets.target import Target
 from diffsmc.training.losses import score_matching_loss
 from diffsmc.training.particles import Batch, ParticleData
@@ -194,12 +194,16 @@ class IslandWriter(BasePredictionWriter):
 
 
 def _plain(run: Result) -> dict[str, Any]:
-    return {**run._asdict(), "history": [(*info[:-1], *info.mass) for info in run.history]}
+    """Give a result as plain data; its target is the data module's."""
+    return {
+        **run._replace(target=None)._asdict(),
+        "history": [to_plain(info) for info in run.history],
+    }
 
 
 def _restore(plain: dict[str, Any]) -> Result:
-    history = [StepInfo._make((*info[:-2], Mass(*info[-2:]))) for info in plain.pop("history")]
-    return Result(**plain, history=history)
+    history = [from_plain(StepInfo, info) for info in plain["history"]]
+    return Result(**{**plain, "history": history})
 
 
 def _merge(output: str, num_ranks: int, data: ParticleData) -> None:

@@ -1,0 +1,337 @@
+r"""Modes by climbing from starts at several scales, and Laplace's Gaussian at each.
+
+Many points climb together by the BFGS method, in the coordinates of the start: with
+:math:`H` the inverse of the curvature seen so far, :math:`x' = x + t H\nabla\log\gamma` with
+:math:`t` halved twice at a time until the density has risen. A mode is what climbs ended in: the
+highest end leads, the ends within one of its own standard deviations join it. Its curvature comes
+from differences of gradients, over steps of its own widths.
+
+This costs a few thousand gradients where short chains take a hundred thousand, and tells of every
+basin how many starts led to it. It sees peaks, not mass: what is made of it must be judged.
+
+References:
+    Nocedal & Wright, Numerical Optimization, 2006, chapter 6.
+    Zhang, Carpenter, Gelman & Vehtari, Pathfinder: parallel quasi-Newton variational inference,
+    JMLR 2022.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffsmc.references.mixture import Mixture
+from diffsmc.targets.target import Target
+
+__all__ = ["Hills", "climb", "find_hills", "follow_up", "scaled_starts"]
+
+SCALES = ((2.0, 0.1), (1.0, 0.45), (0.5, 0.25), (0.2, 0.2))  # of the start, and their shares
+RISE = 1e-4  # of the linear prediction, that a step must bring
+SMALLEST = 1e-14  # step, in widths of the start
+Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Hills(NamedTuple):
+    """Modes ``(K, D)``, Laplace's factors ``(K, D, D)``, heights ``(K,)``, starts that found each.
+
+    ``lost`` counts the starts that ended on no mode.
+    """
+
+    modes: Tensor
+    factors: Tensor
+    heights: Tensor
+    found: Tensor
+    starts: Tensor
+    lost: int
+    num_evaluations: int
+
+    def mixture(self) -> Mixture:
+        r"""Give Laplace's mixture, masses being :math:`\gamma(m_k)\,|2\pi\Sigma_k|^{1/2}`."""
+        volume = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return Mixture((self.heights + volume).softmax(0), self.modes, self.factors)
+
+
+def scaled_starts(target: Target, num: int, *, generator: torch.Generator) -> Tensor:
+    """Draw starting points, ``(num, D)``, from Gaussians of several scales about the start's mean.
+
+    Where the start is too wide its smaller scales see what a narrow mode would hide from, and
+    where it is too narrow its larger one.
+    """
+    mean, factor = target.start_mean, target.start_factor
+    shape = (num, target.dim)
+    noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    shares = torch.tensor([share for _, share in SCALES], dtype=torch.float64)
+    ends = (num * shares.cumsum(0)).round().long().tolist()
+    scale = torch.ones_like(noise[:, :1])
+    begin = 0
+    for (size, _), end in zip(SCALES, ends, strict=True):
+        scale[begin:end] = size
+        begin = end
+    order = torch.randperm(num, generator=generator, device=mean.device)
+    return mean + (scale * (noise @ factor.mT))[order]
+
+
+class _Climb(NamedTuple):
+    """Points ``(C, D)`` in the start's coordinates, values, gradients and inverse curvatures."""
+
+    z: Tensor
+    value: Tensor
+    grad: Tensor
+    inverse: Tensor
+    length: Tensor
+
+
+def climb(
+    target: Target, starts: Tensor, *, num_rounds: int = 80, tolerance: float = 1e-3
+) -> tuple[Tensor, Tensor, int]:
+    """Climb from points, ``(C, D)``.
+
+    Arguments:
+        target: The target.
+        starts: Where climbs begin.
+        num_rounds: Most evaluations of one climb.
+        tolerance: A climb ends where its predicted gain is below.
+
+    Returns:
+        Ends ``(C, D)``, which climbs have ended ``(C,)``, and the number of evaluations.
+    """
+    mean, factor = target.start_mean, target.start_factor
+
+    def evaluate(z: Tensor) -> tuple[Tensor, Tensor]:
+        value, grad = target.log_prob_and_grad(mean + z @ factor.mT)
+        bad = ~value.isfinite() | ~grad.isfinite().all(-1)
+        return value.masked_fill(bad, -torch.inf), (grad @ factor).masked_fill(bad[:, None], 0.0)
+
+    z = torch.linalg.solve_triangular(factor, (starts - mean).mT, upper=False).mT
+    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    state = _Climb(z, *evaluate(z), eye.repeat(len(z), 1, 1), torch.zeros_like(z[:, 0]))
+    ended = state.value == -torch.inf
+    spent, first = len(z), torch.ones_like(ended)
+    for _ in range(num_rounds):
+        rows = (~ended).nonzero()[:, 0]
+        if not len(rows):
+            break
+        part = _Climb(*(values[rows] for values in state))
+        part, done, first_part = _round(part, first[rows], evaluate, tolerance)
+        spent += len(rows)
+        state = _Climb(
+            *(old.index_copy(0, rows, new) for old, new in zip(state, part, strict=True))
+        )
+        ended, first = ended.index_copy(0, rows, done), first.index_copy(0, rows, first_part)
+    ended = ended & state.value.isfinite()
+    return mean + state.z @ factor.mT, ended, spent
+
+
+def _round(
+    state: _Climb, first: Tensor, evaluate: Evaluate, tolerance: float
+) -> tuple[_Climb, Tensor, Tensor]:
+    """Try one step of every climb; tell which have ended, and which never moved."""
+    z, value, grad, inverse, length = state
+    step = torch.einsum("cde,ce->cd", inverse, grad)
+    slope = (step * grad).sum(-1)
+    uphill = slope > 0
+    step = torch.where(uphill[:, None], step, grad)
+    # at first the length of the gradient means nothing: a step of one start's width at most
+    size = step.norm(dim=-1).clamp(min=1e-300)
+    cap = torch.where(first, (1 / size).clamp(max=1.0), (10 / size).clamp(max=1.0))
+    length = torch.where(length > 0, length, cap)
+    slope = (step * grad).sum(-1)
+    moved = z + length[:, None] * step
+    new_value, new_grad = evaluate(moved)
+    risen = new_value >= value + RISE * length * slope
+    s, y = moved - z, grad - new_grad
+    better = _update(inverse, s, y, first & risen)
+    done = (0.5 * slope.abs() < tolerance) & ~first | (length * size < SMALLEST)
+    keep = risen[:, None]
+    new = _Climb(
+        torch.where(keep, moved, z),
+        torch.where(risen, new_value, value),
+        torch.where(keep, new_grad, grad),
+        torch.where(keep[..., None], better, inverse),
+        torch.where(risen, 0.0, 0.25 * length),
+    )
+    return new, done, first & ~risen
+
+
+def _update(inverse: Tensor, s: Tensor, y: Tensor, first: Tensor) -> Tensor:
+    """Update inverse curvatures by steps and changes of the gradient, ``(C, D)``."""
+    product = (s * y).sum(-1)
+    usable = product > 1e-10 * s.norm(dim=-1) * y.norm(dim=-1)
+    rho = 1 / torch.where(usable, product, 1.0)
+    scale = product / y.square().sum(-1).clamp(min=1e-300)
+    base = torch.where((first & usable)[:, None, None], scale[:, None, None] * inverse, inverse)
+    hy = torch.einsum("cde,ce->cd", base, y)
+    cross = torch.einsum("cd,ce->cde", s, hy)
+    factor = (1 + rho * (y * hy).sum(-1)) * rho
+    updated = (
+        base
+        - rho[:, None, None] * (cross + cross.mT)
+        + factor[:, None, None] * torch.einsum("cd,ce->cde", s, s)
+    )
+    return torch.where(usable[:, None, None], updated, inverse)
+
+
+def find_hills(
+    target: Target,
+    *,
+    generator: torch.Generator,
+    num_starts: int = 128,
+    most_starts: int = 1024,
+    most_modes: int = 64,
+) -> Hills:
+    """Climb from more and more starts until those that found something new are rare.
+
+    Arguments:
+        target: The target.
+        generator: Source of the starts.
+        num_starts: First number of starts, doubled while more than one of 200 was alone in its
+            basin.
+        most_starts: Most starts.
+        most_modes: With more modes than this the search ends.
+    """
+    hills = _empty(target)
+    while True:
+        starts = scaled_starts(target, num_starts, generator=generator)
+        ends, ended, spent = climb(target, starts)
+        hills = _gather(target, hills, starts, ends[ended], most_modes)
+        hills = hills._replace(
+            lost=hills.lost + int((~ended).sum()), num_evaluations=hills.num_evaluations + spent
+        )
+        alone = int((hills.found == 1).sum())
+        total = len(hills.starts)
+        # one mode is no evidence for one: in many dimensions a second is seen by few starts
+        wanted = min(most_starts, 512) if len(hills.modes) == 1 and not target.log_concave else 0
+        few = 200 * alone <= total and total >= wanted and hills.found.sum() >= 0.5 * total
+        lost = hills.lost > 0.5 * total
+        if lost or bool(few) or 2 * total > most_starts or len(hills.modes) > most_modes:
+            return hills
+        num_starts = total
+
+
+def follow_up(target: Target, hills: Hills, points: Tensor) -> Hills:
+    """Climb from points of high density that the hills don't account for.
+
+    Arguments:
+        target: The target.
+        hills: What was found before.
+        points: Where to climb from, ``(C, D)``.
+    """
+    ends, ended, spent = climb(target, points)
+    more = _gather(target, hills, points, ends[ended], len(hills.modes) + len(points))
+    return more._replace(num_evaluations=more.num_evaluations + spent)
+
+
+def _empty(target: Target) -> Hills:
+    mean, factor = target.start_mean, target.start_factor
+    none = mean.new_zeros(0)
+    return Hills(
+        mean.new_zeros(0, target.dim), factor.new_zeros(0, *factor.shape), none, none,
+        mean.new_zeros(0, target.dim), 0, 0,
+    )  # fmt: skip
+
+
+def _gather(target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_modes: int) -> Hills:
+    """Put ends to the modes that they belong to, the highest first."""
+    values = target.log_prob(ends)
+    modes, factors = list(hills.modes), list(hills.factors)
+    heights, found = list(hills.heights), hills.found.tolist()
+    spent, lost = len(ends), 0
+    left = torch.ones_like(values, dtype=torch.bool)
+    for mode, factor, index in zip(modes, factors, range(len(modes)), strict=True):
+        mine = left & _within(ends, mode, factor)
+        found[index] += int(mine.sum())
+        left = left & ~mine
+    while bool(left.any()) and len(modes) <= most_modes:
+        top = int(torch.where(left, values, -torch.inf).argmax())
+        mode, factor, cost = _summit(target, ends[top])
+        spent += cost
+        if factor is None:
+            left[top] = False
+            lost += 1
+            continue
+        same = [k for k, f in enumerate(factors) if bool(_within(mode[None], modes[k], f))]
+        if same:
+            # the climb had stopped short of a mode that is known
+            found[same[0]] += 1
+            left[top] = False
+            continue
+        mine = left & _within(ends, mode, factor)
+        mine[top] = True
+        modes.append(mode)
+        factors.append(factor)
+        heights.append(target.log_prob(mode[None])[0])
+        found.append(float(mine.sum()))
+        left = left & ~mine
+    like = target.start_mean
+    return Hills(
+        torch.stack(modes) if modes else hills.modes,
+        torch.stack(factors) if modes else hills.factors,
+        torch.stack(heights) if modes else hills.heights,
+        torch.tensor(found, dtype=like.dtype, device=like.device),
+        torch.cat([hills.starts, starts]),
+        hills.lost + lost + int(left.sum()),
+        hills.num_evaluations + spent,
+    )
+
+
+def _within(ends: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
+    unit = torch.linalg.solve_triangular(factor, (ends - mode).mT, upper=False)
+    inside: Tensor = unit.square().sum(-2) < 1
+    return inside
+
+
+def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
+    """Give the mode near an end by Newton steps, and Laplace's factor there."""
+    spent, widths = 0, 1e-3 * target.start_factor
+    for _ in range(6):
+        factor, grad, cost = _curvature(target, end, widths)
+        spent += cost
+        if factor is None:
+            return end, None, spent
+        step = factor @ (factor.T @ grad)
+        new = end + step
+        values = target.log_prob(torch.stack([end, new]))
+        spent += 2
+        risen = bool(values[1] >= values[0])
+        near = float(grad @ step) < 1e-6
+        end = new if risen else end
+        same = torch.allclose(0.3 * factor, widths, rtol=0.3, atol=0.0)
+        widths = 0.3 * factor
+        if (near or not risen) and same:
+            break
+    return end, factor, spent
+
+
+def _curvature(target: Target, mode: Tensor, widths: Tensor) -> tuple[Tensor | None, Tensor, int]:
+    """Give Laplace's factor, or nothing where the density isn't peaked, and the gradient.
+
+    Arguments:
+        target: The target.
+        mode: Where.
+        widths: Columns are the differences, ``(D, D)``, over which gradients are compared.
+    """
+    points = torch.cat([mode + widths.T, mode - widths.T, mode[None]])
+    grads = target.log_prob_and_grad(points)[1]
+    plus, minus, grad = grads[: len(mode)], grads[len(mode) : -1], grads[-1]
+    # in the coordinates of the widths, which make any scales of the axes alike
+    bent = (minus - plus) @ widths / 2
+    bent = 0.5 * (bent + bent.T)
+    scale = bent.diagonal()
+    if not bool(bent.isfinite().all()) or not bool((scale > 0).all()):
+        return None, grad, len(points)
+    scale = scale.rsqrt()
+    values, vectors = torch.linalg.eigh(scale[:, None] * bent * scale)
+    if float(values[0]) <= 0:
+        return None, grad, len(points)
+    return _lower(widths @ (scale[:, None] * vectors / values.sqrt())), grad, len(points)
+
+
+def _lower(root: Tensor) -> Tensor | None:
+    """Give the lower Cholesky factor of ``root root^T`` by a QR decomposition, any scales."""
+    scale = root.square().sum(-1).sqrt()
+    if not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
+        return None
+    upper = torch.linalg.qr((root / scale[:, None]).T).R
+    factor = upper.T * upper.diagonal().sign()
+    return scale[:, None] * factor if bool((factor.diagonal() > 0).all()) else None

@@ -1,0 +1,299 @@
+r"""What a density returns is looked at once, on a few points, before anything runs.
+
+Each function that a user gave must map points ``(..., D)`` to values ``(...)`` of the same type on
+the same device, each value depending on its own point alone. A density that forgets the batch
+would otherwise be broadcast, and its evidence be absurd without a word.
+
+A density is also followed far out. Along a line the mass within a factor of the distance :math:`r`
+is :math:`r\,\gamma(c + ru)`; where that doesn't fall between :math:`10^{10}` and :math:`10^{12}`
+scales (between a third and four fifths of the bound where parameters are constrained), the integral
+is infinite for almost all purposes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffsmc.targets.errors import DensityError, ImproperTargetError, NonFiniteLogDensityError
+from diffsmc.targets.target import Target
+
+__all__ = ["check_density", "check_proper"]
+
+BATCH = (2, 3)  # differs from its transpose, from a scalar and from what keepdim leaves
+FAR = (1e10, 1e12)
+MOST_AXES = 16
+
+
+def check_density(target: Target, *, gradient: bool = True) -> int:
+    """Check every function of a target at points of its start; give the number of evaluations.
+
+    Arguments:
+        target: The target.
+        gradient: Whether gradients are asked for.
+
+    Raises:
+        DensityError: A function isn't a log-density of points ``(..., D)``.
+        NonFiniteLogDensityError: A value is NaN or ``+inf``.
+    """
+    counted, log_prob = 0, target.log_prob
+
+    def count(x: Tensor) -> Tensor:
+        nonlocal counted
+        counted += x[..., 0].numel()
+        return log_prob(x)
+
+    with torch.no_grad():
+        x = _points(target, BATCH, seed=1)
+        for name, function in target.functions().items():
+            whole = function == log_prob
+            _check_function(name, count if whole else function, x)
+            _check_finite(name, count(x) if whole else function(x), x)
+            _check_observations(name, function, x)
+        if not any(function == log_prob for function in target.functions().values()):
+            _check_function("log-density", count, x)
+        if gradient:
+            counted += _check_gradient(target, x)
+    return counted
+
+
+def _points(target: Target, shape: tuple[int, ...], seed: int) -> Tensor:
+    mean, factor = target.start_mean, target.start_factor
+    generator = torch.Generator(mean.device).manual_seed(seed)
+    noise = torch.randn(
+        (*shape, target.dim), generator=generator, dtype=mean.dtype, device=mean.device
+    )
+    return mean + noise @ factor.mT
+
+
+def _check_function(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    value = _call(name, function, x)
+    if not isinstance(value, Tensor):
+        raise DensityError(
+            name,
+            f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins."),
+            f"a torch.Tensor of shape {tuple(x.shape[:-1])}",
+            "compute with torch functions (torch.exp, not numpy.exp or math.exp; no .item())",
+        )
+    if value.shape != x.shape[:-1]:
+        raise DensityError(
+            name,
+            f"shape {tuple(value.shape)} for points of shape {tuple(x.shape)}",
+            f"shape {tuple(x.shape[:-1])}",
+            "reduce the last axis alone, x[..., 0] and .sum(-1); a function of one point is "
+            "LogDensity(..., vectorize=True)",
+        )
+    if value.dtype != x.dtype:
+        raise DensityError(
+            name,
+            str(value.dtype),
+            str(x.dtype),
+            f"make its constants with dtype={x.dtype}, and don't convert its points",
+        )
+    if value.device != x.device:
+        raise DensityError(
+            name,
+            f"device {value.device}",
+            f"device {x.device}",
+            "make its constants like its points, torch.tensor(..., device=x.device), or move the "
+            "target to their device, target.to(...)",
+        )
+    _check_rows(name, function, x, value)
+
+
+def _call(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Call a function; whatever it raises becomes one line.
+
+    Raises:
+        DensityError: It raised an exception.
+    """
+    try:
+        return function(x)
+    except NonFiniteLogDensityError:
+        raise
+    except Exception as error:
+        text = (str(error).strip() or "no message").splitlines()[0]
+        raise DensityError(
+            name,
+            f"{type(error).__name__} ({text}) for points of shape {tuple(x.shape)}",
+            f"values of shape {tuple(x.shape[:-1])}",
+            "write it for any leading axes, or LogDensity(..., vectorize=True) for one point; "
+            f"where single points may fail, LogDensity(..., reject=({type(error).__name__},))",
+        ) from error
+
+
+def _check_rows(name: str, function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
+    """Refuse functions that mix points, or give another value the second time."""
+    again = _call(name, function, x)
+    if not _close(again, value):
+        raise DensityError(
+            name,
+            "two values at the same points",
+            "a function of the point alone",
+            "it must not draw random numbers or change what it closes over",
+        )
+    for index in ((0, 0), (1, 2)):
+        # a row among others and alone, with one leading axis and with none
+        alone = _call(name, function, x[index][None])
+        single = _call(name, function, x[index])
+        for got, shape in ((alone, (1,)), (single, ())):
+            if not isinstance(got, Tensor) or got.shape != shape:
+                raise DensityError(
+                    name,
+                    f"shape {tuple(got.shape)} for points of shape {(*shape, x.shape[-1])}",
+                    f"shape {shape}",
+                    "write it for any leading axes, or LogDensity(..., vectorize=True)",
+                )
+            if not _close(got.reshape(()), value[index]):
+                raise DensityError(
+                    name,
+                    f"{float(value[index]):.6g} for a point among others and {float(got):.6g} for "
+                    "the same point alone",
+                    "each value to depend on its own point",
+                    "sum over the last axis alone, and don't take means over the points",
+                )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    precision = 1e-7 if a.dtype == torch.float64 else 1e-3
+    return torch.allclose(a, b, rtol=precision, atol=precision, equal_nan=True)
+
+
+def _check_finite(name: str, value: Tensor, x: Tensor) -> None:
+    bad = value.isnan() | (value == torch.inf)
+    if bool(bad.any()):
+        island, particle = bad.nonzero()[0].tolist()
+        raise NonFiniteLogDensityError(
+            0, island, particle, float(value[island, particle]), x[island, particle], name
+        )
+
+
+def _check_observations(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    if name.startswith("log-likelihood") and not bool(function(x).any()):
+        raise DensityError(
+            name,
+            "0 at every point",
+            "the log-likelihood of some observations",
+            "there seem to be no observations, or none that depend on the parameters",
+        )
+
+
+def _check_gradient(target: Target, x: Tensor) -> int:
+    spent = 2 * x[..., 0].numel()
+    name = next(iter(target.functions()))
+    try:
+        value, grad = target.log_prob_and_grad(x)
+    except Exception as error:
+        text = (str(error).strip() or "no message").splitlines()[0]
+        raise DensityError(
+            name,
+            f"{type(error).__name__} ({text}) when differentiated",
+            "a function that torch can differentiate",
+            "write it with torch functions, or use moves without gradients: Tempering(move=RWM())",
+        ) from error
+    if grad.shape != x.shape or value.shape != x.shape[:-1]:
+        raise DensityError(
+            f"log_prob_and_grad of {type(target).__name__}",
+            f"shapes {tuple(value.shape)} and {tuple(grad.shape)}",
+            f"shapes {tuple(x.shape[:-1])} and {tuple(x.shape)}",
+            "the gradient has the shape of the points",
+        )
+    if not _close(value, target.log_prob(x)):
+        raise DensityError(
+            f"log_prob_and_grad of {type(target).__name__}",
+            "another value than log_prob gives",
+            "the same value",
+            "both must be the same log-density, constants included",
+        )
+    unknown = grad.isnan().any(-1) & value.isfinite()
+    if bool(unknown.any()):
+        raise DensityError(
+            name,
+            "a NaN gradient at a point of finite density",
+            "a finite gradient",
+            "torch.where differentiates both branches: make the unused one finite too, "
+            "torch.where(ok, f(torch.where(ok, x, 1.0)), -inf)",
+        )
+    if not bool(grad.any()):
+        _check_constant(target, name, x, value)
+        spent += x[..., 0].numel()
+    return spent
+
+
+def _check_constant(target: Target, name: str, x: Tensor, value: Tensor) -> None:
+    """Tell a function that is constant in pieces from one whose gradient was cut off."""
+    step = 1e-3 * target.start_factor.diagonal()
+    moved = target.log_prob(x + step)
+    both = value.isfinite() & moved.isfinite()
+    if bool((moved != value)[both].all()) and bool(both.any()):
+        raise DensityError(
+            name,
+            "a gradient of zero though its values change",
+            "a function that torch can differentiate",
+            "numpy, .detach(), .item() and torch.no_grad() cut the gradient off: use torch "
+            "functions, or moves without gradients: Tempering(move=RWM())",
+        )
+
+
+def check_proper(
+    target: Target, directions: Tensor | None = None, centres: Tensor | None = None
+) -> int:
+    """Follow the density far out along lines; give the number of evaluations.
+
+    Arguments:
+        target: The target.
+        directions: Vectors, ``(K, D)``; by default axes, and some at random.
+        centres: Where lines begin, ``(K, D)``; by default points of the start.
+
+    Raises:
+        ImproperTargetError: Along some line the density doesn't fall fast enough.
+    """
+    if directions is None:
+        directions = _default_directions(target)
+    if centres is None:
+        centres = _points(target, (len(directions),), seed=2)
+    scale = float(target.start_factor.square().sum(-1).sqrt().max())
+    free = torch.ones_like(target.start_mean) if target.bounded is None else ~target.bounded
+    spent = _follow(target, directions * free, centres, scale * FAR[0], scale * FAR[1])
+    if target.bounded is not None:
+        edge = target.bound
+        spent += _follow(target, directions * target.bounded, centres, edge / 3, 0.8 * edge)
+    return spent
+
+
+def _follow(target: Target, directions: Tensor, centres: Tensor, near: float, far: float) -> int:
+    """Compare the density near and far along lines in both directions."""
+    length = directions.norm(dim=-1, keepdim=True)
+    long = (length > 0.1 * length.max()) & (length > 0)
+    lines = (directions / length)[long[:, 0]]
+    begin = centres[long[:, 0]].repeat(2, 1)
+    lines = torch.cat([lines, -lines])
+    if not len(lines):
+        return 0
+    with torch.no_grad():
+        values = torch.stack([target.log_prob(begin + r * lines) for r in (near, far)])
+    gain = values[1] - values[0] + math.log(far / near)
+    # falling to zero density is proper; NaN, of an overflow, tells nothing
+    bad = ((gain > -1) & values[0].isfinite()) | (values == torch.inf).any(0)
+    if bool(bad.any()):
+        line = lines[int(bad.nonzero()[0])].tolist()
+        shown = ", ".join(f"{x:.3g}" for x in line[:6]) + (", ..." if len(line) > 6 else "")
+        raise ImproperTargetError(
+            f"the density may be improper: along the direction [{shown}] it doesn't fall by the "
+            f"distance between {near:.3g} and {far:.3g}, so its integral, the evidence, is "
+            "infinite or that of an arbitrary box; give every parameter a proper prior"
+        )
+    return values.numel()
+
+
+def _default_directions(target: Target) -> Tensor:
+    mean = target.start_mean
+    eye = torch.eye(target.dim, dtype=mean.dtype, device=mean.device)
+    generator = torch.Generator(mean.device).manual_seed(3)
+    if target.dim > MOST_AXES:
+        order = torch.randperm(target.dim, generator=generator, device=mean.device)
+        eye = eye[order[:MOST_AXES]]
+    shape = (4, target.dim)
+    noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    return torch.cat([eye, noise / noise.norm(dim=-1, keepdim=True)])

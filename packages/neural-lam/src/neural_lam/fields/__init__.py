@@ -1,1 +1,0 @@
-"""Files of fields: opened, understood by the CF conventions, and read by names."""
