@@ -85,3 +85,7 @@ def alone(request, wheels, tmp_path_factory):
 def together(wheels, tmp_path_factory):
     """A fresh environment that holds all four."""
     return make_environment(tmp_path_factory.mktemp("together"), *wheels.values())
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-page", action="store_true", help="write docs/guides/faults.md anew")

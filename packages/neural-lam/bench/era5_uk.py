@@ -26,8 +26,8 @@ from neural_lam.data.module import GriddedData
 from neural_lam.networks.graph_lam import GraphLAM
 from neural_lam.predictors.direct import DirectPredictor, damping_factors
 from neural_lam.training.direct import DirectForecaster
+from neural_lam.verification.reports import environment
 from neural_lam.verification.scores import bootstrap_rmse
-from neural_lam.verification.store import environment
 
 LEADS = (1, 3, 6, 12, 24)
 # The best simple forecasts, RMSE in K by lead time, computed independently of this package;

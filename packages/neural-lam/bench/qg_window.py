@@ -20,8 +20,8 @@ import torch
 import xarray as xr
 import yaml
 
+from neural_lam.verification.reports import environment
 from neural_lam.verification.scores import bootstrap_ratio
-from neural_lam.verification.store import environment
 
 HERE = Path(__file__).parent
 CONFIG = (HERE.parent / "configs" / "two-layer-qg-long.yaml").resolve()

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
 
-from neural_lam.predictors.baselines import (
-    climatology,
+from neural_lam.predictors.climatology import climatology
+from neural_lam.predictors.components import (
     fit_components,
-    fit_stencil,
     forecast_components,
     last_known_day,
-    roll_stencil,
     same_hour_yesterday,
 )
+from neural_lam.predictors.stencil import fit_stencil, roll_stencil, stencil_residual
 
 RNG = np.random.default_rng(0)
 
@@ -25,22 +24,43 @@ def advected(num_times=80, size=24):
 
 
 def test_climatology_is_the_mean_of_each_time_of_day():
-    times = np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(6, "h")
+    slots, phases = np.arange(40) % 4, np.zeros(40)
     states = RNG.standard_normal((40, 2, 3, 3))
-    found = climatology(states, times)
+    found = climatology(states, slots, phases)
     np.testing.assert_allclose(
-        found.at(times[:4]), states.reshape(10, 4, 2, 3, 3).mean(0), rtol=1e-12
+        found.at(slots[:4], phases[:4]), states.reshape(10, 4, 2, 3, 3).mean(0), rtol=1e-12
     )
-    later = times[3:5] + np.timedelta64(365, "D")
-    np.testing.assert_allclose(found.at(later), found.at(times[3:5]), rtol=0)
+    np.testing.assert_array_equal(
+        found.at(np.array([2]), np.array([0.7])), found.at(slots[2:3], phases[:1])
+    )
 
 
-def test_a_step_that_does_not_divide_the_day_has_one_mean():
-    times = np.datetime64("2020-01-01", "ns") + np.arange(20) * np.timedelta64(7, "h")
-    states = RNG.standard_normal((20, 1, 2, 2))
+def test_climatology_follows_the_seasons_of_each_time_of_day():
+    slots = np.arange(1464) % 4
+    phases = np.arange(1464) / 1461
+    wave = 5 * np.cos(2 * np.pi * phases) + np.sin(4 * np.pi * phases + slots)
+    states = (280 + slots + wave)[:, None, None, None] * np.ones((1, 2, 3, 1))
+    found = climatology(states, slots, phases, seasons=True)
+    np.testing.assert_allclose(found.at(slots, phases), states, rtol=1e-9)
+    flat = climatology(states, slots, phases)
+    assert np.abs(flat.at(slots, phases) - states).max() > 4
+
+
+def test_climatology_leaves_out_what_is_not_usable():
+    slots, phases = np.arange(40) % 4, np.zeros(40)
+    states = RNG.standard_normal((40, 1, 2, 2))
+    usable = np.arange(40) > 7
+    spoilt = states.copy()
+    spoilt[~usable] = 1e6
+    found = climatology(spoilt, slots, phases, usable)
     np.testing.assert_allclose(
-        climatology(states, times).at(times[5:7]), np.stack([states.mean(0)] * 2)
+        found.at(slots[:4], phases[:4]), states[8:].reshape(8, 4, 1, 2, 2).mean(0)
     )
+
+
+def test_a_time_of_day_that_never_occurs_is_refused():
+    with pytest.raises(ValueError, match="every time of the day"):
+        climatology(np.zeros((3, 1, 2, 2)), np.array([0, 1, 3]), np.zeros(3))
 
 
 def test_a_linear_flow_is_forecast_exactly():
@@ -67,9 +87,39 @@ def test_the_chosen_ridge_keeps_a_rollout_bounded():
     assert np.abs(found).max() < 3 * np.abs(noisy).max()
 
 
-def test_a_square_wider_than_the_boundary_is_refused():
-    with pytest.raises(ValueError, match="reach must be from 1 to the boundary's width 2, got 3"):
-        fit_stencil(advected(), 2, 3)
+def test_a_square_as_wide_as_the_grid_is_refused():
+    with pytest.raises(ValueError, match="reach must be from 1 to less than 24, got 24"):
+        fit_stencil(advected(), 2, 24)
+
+
+def test_a_flow_around_the_globe_is_forecast_without_a_boundary():
+    t, y, x = np.ogrid[:80, :9, :24]
+    angle = 2 * np.pi * (x - 0.6 * t) / 24
+    anomalies = (np.cos(angle) * (1 + 0.1 * y) + np.sin(3 * angle))[:, None]
+    round_it = fit_stencil(anomalies, 0, 3, wraps=True, ridges=(1e-12,))
+    found = roll_stencil(round_it, anomalies[40:42], anomalies[42:50])
+    np.testing.assert_allclose(found, anomalies[42:50], atol=1e-5)
+    cut = fit_stencil(anomalies, 0, 3, ridges=(1e-12,))
+    assert (
+        np.abs(roll_stencil(cut, anomalies[40:42], anomalies[42:50]) - anomalies[42:50]).max()
+        > 0.01
+    )
+
+
+def test_a_stencil_is_fitted_where_everything_exists():
+    anomalies = advected(120)
+    exists = np.ones((2, 24, 24), dtype=bool)
+    exists[1, :, :10] = False
+    held = np.where(exists, anomalies, 0.0)
+    stencil = fit_stencil(held, 4, 3, ridges=(1e-12,), exists=exists)
+    # Far from the coast the square sees what a whole field would show.
+    inside = (..., slice(4, -4), slice(14, -4))
+    found = roll_stencil(stencil, held[60:62], held[62:63])
+    assert (found[:, 1, 4:-4, 4:10] == 0).all()
+    assert np.abs(found[inside] - anomalies[62:63][inside]).max() < 0.3 * anomalies.std()
+    left = stencil_residual(stencil, held, np.arange(10, 60, 10))
+    assert left.shape == (2,)
+    assert (left < anomalies.std()).all()
 
 
 def test_a_cross_sees_five_points():

@@ -166,9 +166,11 @@ def test_the_verbs_lead_from_data_to_a_report(tmp_path, config, capsys):
     for devices in ("1", "2"):
         strategy = ["--trainer.devices", devices]
         strategy += ["--trainer.strategy", "ddp_fork"] if devices == "2" else []
+        strategy += ["--overwrite"] if devices == "2" else []
         assert main(["forecast", *common, "--output", forecast, *strategy]) == 0
         report = str(out / "report.json")
         verify = ["verify", "--forecast", forecast, "--output", str(out), "--report", report]
+        verify += ["--overwrite"] if devices == "2" else []
         assert main(verify) == 0
         content = json.loads((out / "report.json").read_text())
         if devices == "1":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neural_lam.__main__ import main
-from neural_lam.data.fields import FieldStore
+from neural_lam.fields.store import FieldStore
 from neural_lam.verification.forecasts import create_forecasts, finish_forecasts, write_forecast
 from neural_lam.verification.store import verify_store
 

@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import xarray as xr
 
-from neural_lam.data.fields import FieldStore
+from neural_lam.fields.store import FieldStore
 from neural_lam.verification.forecasts import create_forecasts, finish_forecasts, write_forecast
 from neural_lam.verification.store import verify_store
 
@@ -60,10 +60,10 @@ def test_every_simple_forecast_is_scored(forecast):
     rmse = result.scores["rmse"].sel(forecast="model")
     np.testing.assert_allclose(rmse, 1, atol=0.1)
     assert (result.scores["rmse_lower"] <= result.scores["rmse"]).all()
-    assert (result.scores["time"].values == result.forecasts["time"].values).all()
+    assert (result.scores["time"].values == result.forecasts.times).all()
     np.testing.assert_allclose(result.scores["square"].mean("time"), result.scores["rmse"] ** 2)
     power = result.scores["spectrum"].sum("wavenumber").sel(source="model")
-    fields = result.forecasts["height"].values[..., 2:-2, 2:-2].astype(float)
+    fields = result.forecasts.data["height"].values[..., 2:-2, 2:-2].astype(float)
     np.testing.assert_allclose(power, fields.var((-2, -1)).mean(0), rtol=1e-6)
 
 
@@ -116,10 +116,18 @@ def test_stores_that_do_not_fit_are_refused(forecast, tmp_path, waves):
     cases = [
         (lambda d: d.isel(longitude=slice(0, -1)), "its grid .* is not that of"),
         (lambda d: d.assign_coords(latitude=d["latitude"] + 1), "its latitude is up to 1 from"),
-        (lambda d: d.isel(time=slice(0, 52)), "no truth for the forecast from"),
+        (lambda d: d.isel(time=slice(0, 40)), "no truth for the forecasts from 2020-01-13T00:00"),
         (lambda d: d.rename(height="depth"), "no variable 'height'"),
     ]
     for change, message in cases:
         with pytest.raises(ValueError, match=message) as caught:
             verify_store(forecast, truth(change), progress=False)
         assert "\n" not in str(caught.value)
+
+
+def test_forecasts_beyond_the_truth_are_left_out_and_counted(forecast, tmp_path, waves):
+    path = str(tmp_path / "short.zarr")
+    waves.isel(time=slice(0, 55)).to_zarr(path, consolidated=False)
+    found = verify_store(forecast, path, progress=False)
+    assert found.numbers.tolist() == [0, 1, 2, 3]
+    assert (found.scores.attrs["num_left_out"], found.scores.attrs["num_forecasts"]) == (3, 4)

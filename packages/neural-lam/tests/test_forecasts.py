@@ -3,7 +3,7 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.data.fields import FieldStore
+from neural_lam.fields.store import FieldStore
 from neural_lam.verification.forecasts import (
     create_forecasts,
     finish_forecasts,

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from neural_lam.networks.grid_network import GridNetwork
-from neural_lam.predictors.baselines import fit_stencil, roll_stencil
+from neural_lam.predictors.heads import IncrementHead
 from neural_lam.predictors.rollout import rollout
+from neural_lam.predictors.stencil import fit_stencil, roll_stencil
 from neural_lam.predictors.step import (
     BoundaryForced,
     Clamped,
@@ -14,6 +15,9 @@ from neural_lam.predictors.step import (
     Residual,
     Standardised,
     StepPredictor,
+    correcting,
+    correction_used,
+    keep_correction,
 )
 
 G, B, V, F = 6, 2, 3, 4
@@ -140,10 +144,21 @@ def test_a_network_corrects_the_first_guess(arguments):
     )
     std = draw(V, seed=5).abs()
     predictor = Residual(
-        Constant(0.5), draw(G, 2), INTERIOR, draw(V), draw(V), guess=guess, guess_std=std
+        Constant(0.5), draw(G, 2), INTERIOR, draw(V), draw(V), guess=guess, head=IncrementHead(std)
     )
     found = predictor(*arguments, predictor.prepare())
-    torch.testing.assert_close(found, 2 * arguments[0] - arguments[1] + 0.5 * std)
+    guessed = 2 * arguments[0] - arguments[1]
+    torch.testing.assert_close(found, guessed + 0.5 * std)
+    keep_correction(predictor, used=False)
+    torch.testing.assert_close(
+        predictor.train()(*arguments, predictor.prepare()), guessed + 0.5 * std
+    )
+    torch.testing.assert_close(predictor.eval()(*arguments, predictor.prepare()), guessed)
+    with correcting(predictor, 1):
+        assert correction_used(predictor)
+        found = predictor(*arguments, predictor.prepare())
+        torch.testing.assert_close(found, guessed + 0.5 * std)
+    assert not correction_used(predictor)
 
 
 class Shift(StepPredictor):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neural_lam.data.domain import Domain as Domain
-    from neural_lam.data.fields import Feature as Feature
-    from neural_lam.data.fields import FieldStore as FieldStore
     from neural_lam.data.module import GriddedData as GriddedData
     from neural_lam.data.upstream import UpstreamData as UpstreamData
     from neural_lam.data.windows import Batch as Batch
+    from neural_lam.fields.features import Feature as Feature
+    from neural_lam.fields.store import FieldStore as FieldStore
     from neural_lam.graphs.construction import Grid as Grid
     from neural_lam.graphs.construction import Icosahedral as Icosahedral
     from neural_lam.graphs.construction import MeshBuilder as MeshBuilder
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neural_lam.graphs.pyg import from_pyg as from_pyg
     from neural_lam.graphs.pyg import to_pyg as to_pyg
     from neural_lam.known_answers.two_layer import TwoLayerFlow as TwoLayerFlow
+    from neural_lam.networks.convolutional import ConvLAM as ConvLAM
     from neural_lam.networks.graph_lam import GraphLAM as GraphLAM
     from neural_lam.networks.grid_network import GridNetwork as GridNetwork
     from neural_lam.networks.hi_lam import HiLAM as HiLAM
@@ -37,10 +38,14 @@ if TYPE_CHECKING:
     from neural_lam.networks.layers import PropagationNet as PropagationNet
     from neural_lam.networks.layers import fusion as fusion
     from neural_lam.predictors.direct import DirectPredictor as DirectPredictor
+    from neural_lam.predictors.heads import Elliptic as Elliptic
+    from neural_lam.predictors.heads import Head as Head
+    from neural_lam.predictors.heads import Increment as Increment
     from neural_lam.predictors.losses import Crps as Crps
     from neural_lam.predictors.losses import LeadWeighted as LeadWeighted
     from neural_lam.predictors.losses import Likelihood as Likelihood
     from neural_lam.predictors.losses import Loss as Loss
+    from neural_lam.predictors.losses import ScaleBalanced as ScaleBalanced
     from neural_lam.predictors.losses import WeightedAbsolute as WeightedAbsolute
     from neural_lam.predictors.losses import WeightedSquare as WeightedSquare
     from neural_lam.predictors.rollout import rollout as rollout
@@ -82,14 +87,16 @@ _EXPORTS = {
     "BoundaryForced": "predictors.step",
     "CheckpointError": "shell.checkpoints",
     "Clamped": "predictors.step",
+    "ConvLAM": "networks.convolutional",
     "Crps": "predictors.losses",
     "DirectForecaster": "training.direct",
     "DirectPredictor": "predictors.direct",
     "Domain": "data.domain",
     "EdgeSet": "graphs.graph",
     "Edges": "networks.layers",
-    "Feature": "data.fields",
-    "FieldStore": "data.fields",
+    "Elliptic": "predictors.heads",
+    "Feature": "fields.features",
+    "FieldStore": "fields.store",
     "ForecastWriter": "training.callbacks",
     "Forecaster": "training.forecaster",
     "Graph": "graphs.graph",
@@ -97,9 +104,11 @@ _EXPORTS = {
     "Grid": "graphs.construction",
     "GridNetwork": "networks.grid_network",
     "GriddedData": "data.module",
+    "Head": "predictors.heads",
     "HiLAM": "networks.hi_lam",
     "HiLAMParallel": "networks.hi_lam_parallel",
     "Icosahedral": "graphs.construction",
+    "Increment": "predictors.heads",
     "InputError": "shell.errors",
     "InteractionNet": "networks.layers",
     "LeadWeighted": "predictors.losses",
@@ -114,6 +123,7 @@ _EXPORTS = {
     "Rectangular": "graphs.construction",
     "Residual": "predictors.step",
     "RunTimer": "training.callbacks",
+    "ScaleBalanced": "predictors.losses",
     "Standardised": "predictors.step",
     "StepPredictor": "predictors.step",
     "Triangular": "graphs.construction",

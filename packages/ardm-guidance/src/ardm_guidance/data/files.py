@@ -7,6 +7,7 @@ that cannot be used keeps its file and line, and is counted: nothing is dropped 
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,7 +130,7 @@ def read_rows(path: Path, column: str = "SMILES") -> Iterator[Row]:
         yield from readers[kind](path, column)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path}: not readable ({error})") from error
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ardm_guidance.data.caching import cached_molecules
 from ardm_guidance.data.files import Molecules, Rejected
 from ardm_guidance.data.splits import Split
+from ardm_guidance.shell.checks import counts
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import node_count, sizes
@@ -105,6 +106,7 @@ class MoleculeData(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        counts(batch_size=batch_size)
         self.source, self.column = source, column
         self.batch_size, self.seed = batch_size, seed
         self.split = Split(val, test, split_seed).check()

@@ -49,6 +49,9 @@ def inverse_temperature(logits: Tensor, real: Tensor, largest: float = 10.0) -> 
 
     Returns:
         0 where the logits are worse than nothing.
+
+    References:
+        Guo et al. (2017), On calibration of modern neural networks, arXiv:1706.04599.
     """
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("logits must be finite")

@@ -113,6 +113,9 @@ def losses(discriminator: Discriminator, sites: Tensor, partial: Tensor, real: T
         sites: Complete objects, ``(B, D)``.
         partial: The same with some sites masked.
         real: 1 for real objects, 0 for generated ones, ``(B,)``.
+
+    References:
+        Sugiyama, Suzuki & Kanamori (2012), Density Ratio Estimation, chapter 4.
     """
     value, ahead = discriminator.logits(partial)
     hidden = partial == MASK

@@ -65,6 +65,9 @@ def bootstrap(
         sites: Partial objects, ``(B, D)``.
         at: Site to generate, ``(B, 1)``.
         log_value: The potential of ``sites``, ``(B,)``.
+
+    References:
+        Gordon, Salmond & Smith (1993), Novel approach to nonlinear Bayesian estimation.
     """
     return Proposal(base.log_probs_at(sites, at)[:, 0], log_value, None)
 
@@ -80,6 +83,9 @@ def fully_adapted(
         sites: Partial objects, ``(B, D)``.
         at: Site to generate, ``(B, 1)``.
         log_value: The potential of ``sites``, ``(B,)``.
+
+    References:
+        Pitt & Shephard (1999), Filtering via simulation: auxiliary particle filters.
     """
     log_probs = base.log_probs_at(sites, at)[:, 0]
     log_values = _look_ahead(potential, sites, at[:, 0], log_probs > -torch.inf, log_value)
@@ -115,6 +121,9 @@ class Guided:
     Arguments:
         base: The model.
         potential: What tilts it.
+
+    References:
+        Ekström Kelvinius & Lindsten (2024), Discriminator guidance for autoregressive models.
     """
 
     def __init__(self, base: Conditionals, potential: Potential) -> None:

@@ -57,19 +57,31 @@ def _strata(log_weights: Tensor) -> Tensor:
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:
-    r""":math:`1 / \sum_i W_i^2`, between 1 and :math:`N`; 0 without any weight, ``(...)``."""
+    r""":math:`1 / \sum_i W_i^2`, between 1 and :math:`N`; 0 without any weight, ``(...)``.
+
+    References:
+        Kong, Liu & Wong (1994), Sequential imputations.
+    """
     dead = (log_weights == -torch.inf).all(-1)
     return (1 / _weights(log_weights).square().sum(-1)).masked_fill(dead, 0.0)
 
 
 def multinomial(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Independent ancestors, sorted."""
+    """Independent ancestors, sorted.
+
+    References:
+        Douc, Cappé & Moulines (2005), Comparison of resampling schemes.
+    """
     noise = _noise(log_weights, log_weights.shape[-1], generator)
     return _invert(_weights(log_weights), noise.sort(-1).values)
 
 
 def stratified(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
-    """One ancestor from each of N equal strata, sorted."""
+    """One ancestor from each of N equal strata, sorted.
+
+    References:
+        Kitagawa (1996), Monte Carlo filter and smoother, section 4.
+    """
     n = log_weights.shape[-1]
     positions = (_strata(log_weights) + _noise(log_weights, n, generator)) / n
     return _invert(_weights(log_weights), positions)
@@ -80,13 +92,20 @@ def systematic(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
 
     Particle :math:`i` gets :math:`\lfloor N W_i \rfloor` or :math:`\lceil N W_i \rceil`
     offspring.
+
+    References:
+        Carpenter, Clifford & Fearnhead (1999), Improved particle filter.
     """
     positions = (_strata(log_weights) + _noise(log_weights, 1, generator)) / log_weights.shape[-1]
     return _invert(_weights(log_weights), positions)
 
 
 def residual(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
-    r""":math:`\lfloor N W_i \rfloor` offspring each, the rest independently."""
+    r""":math:`\lfloor N W_i \rfloor` offspring each, the rest independently.
+
+    References:
+        Liu & Chen (1998), Sequential Monte Carlo methods for dynamic systems.
+    """
     n = log_weights.shape[-1]
     expected = n * _weights(log_weights)
     whole = expected.floor()

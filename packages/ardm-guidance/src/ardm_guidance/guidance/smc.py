@@ -231,6 +231,9 @@ def run(
 
     Raises:
         ValueError: The potential or the model gave a value that is not a number.
+
+    References:
+        Chopin & Papaspiliopoulos (2020), An Introduction to Sequential Monte Carlo, chapter 10.
     """
     log_value = potential(sites.flatten(0, 1)).view(sites.shape[:2]).double()
     particles = Particles(sites, order, log_value, log_value)

@@ -76,6 +76,9 @@ class OrderAgnosticARDM(nn.Module):
             that a site does not have.  One that is
             :class:`~ardm_guidance.models.networks.Pointed` is asked for single sites alone.
         constraints: Classes outside any of them get probability zero.
+
+    References:
+        Hoogeboom et al. (2022), Autoregressive diffusion models, arXiv:2110.02037.
     """
 
     def __init__(self, network: nn.Module, constraints: Iterable[Constraint] = ()) -> None:
@@ -177,6 +180,9 @@ def bound(ardm: OrderAgnosticARDM, sites: Tensor, order: Tensor, num_generated: 
 
     Returns:
         Nats, ``(B,)``; unbiased for the bound when order and number are uniform.
+
+    References:
+        Hoogeboom et al. (2022), Autoregressive diffusion models, arXiv:2110.02037, equation 3.
     """
     partial = hide(sites, order, num_generated)
     hidden = partial == MASK

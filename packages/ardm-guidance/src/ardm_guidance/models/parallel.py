@@ -53,6 +53,9 @@ def best_schedule(step_costs: Tensor, num_calls: int) -> Schedule:
     Arguments:
         step_costs: :math:`L_t`, ``(D,)``.
         num_calls: :math:`B`, between 1 and :math:`D`.
+
+    References:
+        Watson et al. (2021), Learning to efficiently sample, arXiv:2106.03802.
     """
     dimension = len(step_costs)
     if not 1 <= num_calls <= dimension:
@@ -96,6 +99,9 @@ def sample_parallel(
 
     Returns:
         Objects, with the log-probability of having drawn them.
+
+    References:
+        Hoogeboom et al. (2022), arXiv:2110.02037, section 4.
     """
     total = torch.zeros(sites.shape[:-1], device=sites.device)
     ends = [*schedule.starts[1:], sites.shape[-1]]

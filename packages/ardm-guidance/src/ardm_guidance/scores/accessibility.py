@@ -51,6 +51,9 @@ def synthetic_accessibility(molecule: Chem.Mol) -> float:
 
     Arguments:
         molecule: Sanitised, with at least one atom.
+
+    References:
+        Ertl & Schuffenhauer (2009), Estimation of synthetic accessibility score.
     """
     counts = _fragments().GetSparseCountFingerprint(molecule).GetNonzeroElements()
     known = _frequencies()

@@ -84,6 +84,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
     Raises:
         ValueError: A set has fewer than two molecules, so that it has no covariance.
+
+    References:
+        Preuer et al. (2018), Fréchet ChemNet distance, arXiv:1803.09518.
     """
     if min(a.number, b.number) < 2:
         raise ValueError(f"expected at least two molecules a set, got {a.number} and {b.number}")

@@ -33,7 +33,11 @@ def _generator() -> Any:
 
 
 def morgan(molecules: Sequence[Chem.Mol]) -> Tensor:
-    """Bits of radius 2, ``(N, 1024)``, as bytes."""
+    """Bits of radius 2, ``(N, 1024)``, as bytes.
+
+    References:
+        Rogers & Hahn (2010), Extended-connectivity fingerprints.
+    """
     rows = [_generator().GetFingerprintAsNumPy(molecule) for molecule in molecules]
     return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, _BITS, dtype=torch.uint8)
 

@@ -263,6 +263,9 @@ def moses_scores(
 
     Raises:
         ValueError: No sample is valid.
+
+    References:
+        Polykovskiy et al. (2020), Molecular Sets (MOSES), arXiv:1811.12823.
     """
     own = [canonical(text) for text in samples]
     own_valid = [text for text in own if text is not None]

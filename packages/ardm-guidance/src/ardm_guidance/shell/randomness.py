@@ -84,7 +84,11 @@ def keyed_normal(
     shape: tuple[int, ...] = (),
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal numbers, by the inverse distribution function of `keyed_uniform`."""
+    """Standard normal numbers, by the inverse distribution function of `keyed_uniform`.
+
+    References:
+        Salmon et al. (2011), Parallel random numbers: as easy as 1, 2, 3.
+    """
     uniform = keyed_uniform(seed, step, index, shape, torch.float64)
     normal: Tensor = torch.special.ndtri(uniform)
     return normal.to(dtype)

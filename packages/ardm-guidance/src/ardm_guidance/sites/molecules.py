@@ -58,7 +58,8 @@ class AtomType(NamedTuple):
         """Largest number of bonds."""
         table = Chem.GetPeriodicTable()
         try:
-            number = table.GetAtomicNumber(self.symbol)
+            with rdBase.BlockLogs():
+                number = table.GetAtomicNumber(self.symbol)
         except RuntimeError as error:
             raise ValueError(f"no element has the symbol {self.symbol!r}") from error
         capacity = max(table.GetValenceList(number - self.charge))
@@ -97,6 +98,9 @@ class MoleculeAlphabet:
         max_atoms: Heavy atoms of the largest molecule.
         aromatic: Encode aromatic bonds by a class of their own and drop charges, as
             published models do.
+
+    References:
+        Weininger (1988), SMILES, a chemical language, for the valence model of implicit hydrogens.
     """
 
     atom_types: Sequence[str] = QM9_ATOM_TYPES

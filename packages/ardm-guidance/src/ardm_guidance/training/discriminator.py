@@ -23,6 +23,7 @@ from ardm_guidance.models.networks import GraphTransformer
 from ardm_guidance.models.orders import by_keys
 from ardm_guidance.scores.plots import reliability_plot
 from ardm_guidance.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
+from ardm_guidance.shell.checks import counts, not_negative, positive
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.shell.randomness import keyed_uniform
@@ -116,6 +117,7 @@ class DiscriminatorData(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        counts(batch_size=batch_size)
         self.negatives, self.source, self.column = negatives, source, column
         self.batch_size, self.seed = batch_size, seed
         self.split = Split(val, test, split_seed).check()
@@ -178,6 +180,8 @@ class MoleculeDiscriminator(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        positive(learning_rate=learning_rate)
+        not_negative(weight_decay=weight_decay)
         if not isinstance(network, GraphTransformer):
             raise ValueError(f"network must be a GraphTransformer, got {type(network).__name__}")
         if generator is not None:

@@ -12,7 +12,6 @@ to connectivity as well, which can only raise the bound of a connected molecule.
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,15 +23,19 @@ from ardm_guidance.data.modules import Batch, MoleculeData
 from ardm_guidance.models.ardm import OrderAgnosticARDM, Samples, bound, sample, steps
 from ardm_guidance.models.orders import by_keys
 from ardm_guidance.shell.checkpoints import keep_plain
+from ardm_guidance.shell.checks import counts, not_negative, positive
 from ardm_guidance.shell.randomness import keyed_uniform
 from ardm_guidance.sites.constraints import Connectivity, Constraint, Valence
 from ardm_guidance.sites.graphs import PAD, masked_graphs, site_count, sizes
 from ardm_guidance.sites.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
+from ardm_guidance.training.bound_scores import BoundScores
+from ardm_guidance.training.schedule import num_steps, rise_and_fall
 
 __all__ = ["MoleculeARDM", "Start"]
 
 # Counters of keyed noise that no optimisation step reaches.
 _EVALUATION, _SAMPLING = -1, -2
+_SHOWN = ("nats",)  # by the progress bar
 
 
 class Start(NamedTuple):
@@ -63,6 +66,9 @@ class MoleculeARDM(lightning.LightningModule):
         masked_loss: Train the conditionals with their valence mask. Without, the loss has
             :math:`-\log P(\text{classes that fit})` besides, so that the network learns valences
             too and can also be sampled without any mask, as published models are.
+
+    References:
+        Hoogeboom et al. (2022), Autoregressive diffusion models, arXiv:2110.02037.
     """
 
     size_counts: Tensor
@@ -84,8 +90,12 @@ class MoleculeARDM(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        positive(learning_rate=learning_rate)
+        not_negative(weight_decay=weight_decay)
+        counts(average_horizon=average_horizon)
         self.masked_loss = masked_loss
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
+        self.scores = BoundScores()
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.weight_decay, self.average_horizon, self.seed = weight_decay, average_horizon, seed
@@ -137,48 +147,37 @@ class MoleculeARDM(lightning.LightningModule):
         """The averaged model with all its constraints."""
         return OrderAgnosticARDM(self.average, self.look_ahead)
 
-    def _reset(self) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+    def _count(self, bounds: Tensor, batch: Batch) -> None:
+        self.scores.update(bounds, (batch.sites != PAD).sum(-1))
 
-    def _add(self, bounds: Tensor, sites: Tensor) -> None:
-        nats = -bounds.double()
-        elements = (sites != PAD).sum()
-        moments = [nats.sum(), nats.square().sum(), torch.ones_like(nats).sum(), elements]
-        self.sums += torch.stack([moment.double() for moment in moments])
-
-    def _log_sums(self, name: str) -> None:
-        total, squares, count, elements = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
-        mean = total / count
-        error = ((squares / count - mean.square()).clamp(min=0) / count).sqrt()
-        bits = total / elements / torch.log(torch.tensor(2.0, dtype=torch.float64))
-        scores = {"nats": mean, "nats_error": error, "bits_per_site": bits, "count": count}
-        for key, value in scores.items():
-            shown = key == "nats"
+    def _log_scores(self, name: str) -> None:
+        for key, value in self.scores.compute().items():
+            shown = key in _SHOWN
             self.log(f"{name}/{key}", value.float(), prog_bar=shown, rank_zero_only=True)
 
     def on_validation_epoch_start(self) -> None:
         """Empty sums."""
-        self._reset()
+        self.scores.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up negative bounds."""
-        self._add(self.log_prob_bounds(batch, look_ahead=False), batch.sites)
+        self._count(self.log_prob_bounds(batch, look_ahead=False), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all molecules of all ranks."""
-        self._log_sums("val")
+        self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
         """Empty sums."""
-        self._reset()
+        self.scores.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up negative bounds of the model that is sampled."""
-        self._add(self.log_prob_bounds(batch, look_ahead=True), batch.sites)
+        self._count(self.log_prob_bounds(batch, look_ahead=True), batch)
 
     def on_test_epoch_end(self) -> None:
         """Scores over all molecules of all ranks."""
-        self._log_sums("test")
+        self._log_scores("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Row and bound of each molecule."""
@@ -207,21 +206,6 @@ class MoleculeARDM(lightning.LightningModule):
         """Keep the checkpoint readable without executing anything."""
         keep_plain(checkpoint)
 
-    def _num_steps(self) -> float:
-        """Steps of the whole run, infinite where unknown.
-
-        ``Trainer.estimated_stepping_batches`` would load the loader before a checkpoint's
-        position in it is restored, and the position would be lost.
-        """
-        data: Any = getattr(self.trainer, "datamodule", None)
-        limits = [math.inf]
-        if self.trainer.max_steps > 0:
-            limits.append(self.trainer.max_steps)
-        if data is not None and (self.trainer.max_epochs or 0) > 0:
-            batches = len(data.train_dataloader()) // self.trainer.accumulate_grad_batches
-            limits.append(batches * (self.trainer.max_epochs or 0))
-        return min(limits)
-
     def configure_optimizers(self) -> Any:
         """AdamW with its schedule."""
         optimizer = torch.optim.AdamW(
@@ -230,12 +214,7 @@ class MoleculeARDM(lightning.LightningModule):
             weight_decay=self.weight_decay,
             fused=True,
         )
-        total, warmup = self._num_steps(), max(1, self.warmup_steps)
-
-        def share(step: int) -> float:
-            return min(1.0, (step + 1) / warmup, max(0.0, 1 - step / total))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        schedule = rise_and_fall(optimizer, self.warmup_steps, num_steps(self.trainer))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -21,7 +21,12 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, set_loader
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.loggers import CSVLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -36,11 +41,12 @@ from diffsmc.shell.configuration import check_yaml, resolve_configs
 from diffsmc.shell.errors import InputError, Stopped
 from diffsmc.shell.explanation import check_keys, explain, innermost
 from diffsmc.shell.guards import NonFiniteGuard
-from diffsmc.shell.writing import claim, note, overwrite
+from diffsmc.shell.writing import claim, note, overwrite, whole
 
 __all__ = ["Application", "CommandLine", "function_parser", "run"]
 
 _KEYWORDS = ("best", "last", "hpc")
+_TRAINING = ("fit",)  # verbs that write checkpoints and can go on with one
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ class CommandLine(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
+            save_config_callback=_KeptConfig,
             # Not config.yaml, which may be somebody else's.
             save_config_kwargs={"overwrite": True, "config_filename": f"{application.name}.yaml"},
             trainer_defaults={
@@ -178,7 +185,7 @@ class CommandLine(LightningCLI):
         if "://" in str(path) or str(path).startswith("registry"):
             raise InputError(f"{path}: ckpt_path must be a local file; download it first")
         content = read_checkpoint(path)
-        if self.config.subcommand == "fit" and "optimizer_states" not in content:
+        if self.config.subcommand in _TRAINING and "optimizer_states" not in content:
             reason = "holds weights alone, which can't be trained on; expected a whole checkpoint"
             raise CheckpointError(path, reason)
         self._check_built(path, content, options.get("model"))
@@ -189,11 +196,11 @@ class CommandLine(LightningCLI):
         named = {word for file in self.files for word in built_classes(_plain(file))}
         named |= {word.rpartition("=")[2] for word in self.words}
         parameters = content.get("hyper_parameters", {})
-        check_classes(path, parameters, named)
         made = parameters.get("_class_path")
         asked = model.get("class_path") if model is not None else None
-        if made and asked and made.rpartition(".")[2] != asked.rpartition(".")[2]:
+        if made and asked and str(made).rpartition(".")[2] != asked.rpartition(".")[2]:
             raise CheckpointError(path, f"made by {made}; the configuration expects {asked}")
+        check_classes(path, parameters, named)
 
     def instantiate_classes(self) -> None:
         """Build the objects; a value that one of them refuses is the user's to mend."""
@@ -212,11 +219,15 @@ class CommandLine(LightningCLI):
         kwargs["default_root_dir"] = str(root)
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = CSVLogger(str(root), name="logs")
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self._place()}trainer: {reason}") from error
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((root / "checkpoints").absolute())
-        if self.subcommand == "fit" and not settings.get("fast_dev_run"):
+        if self.subcommand in _TRAINING and not settings.get("fast_dev_run"):
             self._claim_checkpoints(trainer)
         return trainer
 
@@ -267,7 +278,7 @@ class CommandLine(LightningCLI):
         reached = f"{'terminated' if code == 143 else 'interrupted'} at step"
         line = f"{reached} {self.trainer.global_step}; last checkpoint: "
         line += str(_relative(kept[-1])) if kept else "none yet"
-        if kept and self.subcommand == "fit":
+        if kept and self.subcommand in _TRAINING:
             line += f"; the same command with --ckpt_path {_relative(kept[-1])} goes on"
         raise Stopped(line, code) from None
 
@@ -279,6 +290,20 @@ class CommandLine(LightningCLI):
             for name in ("best_model_path", "last_model_path")
         ]
         return [_relative(Path(name)) for name in dict.fromkeys(names) if name]
+
+
+class _KeptConfig(SaveConfigCallback):
+    """Keeps the whole configuration of a training in the run's folder, once it has begun."""
+
+    def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Nothing yet: what fails before the first step leaves nothing behind."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Write the configuration."""
+        if trainer.is_global_zero:
+            text = self.parser.dump(self.config, skip_none=False)
+            with whole(Path(trainer.default_root_dir) / self.config_filename) as partial:
+                partial.write_text(text, encoding="utf-8")
 
 
 def _plain(path: Path) -> Any:

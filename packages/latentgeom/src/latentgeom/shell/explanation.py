@@ -7,7 +7,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,23 +29,19 @@ def check_keys(files: Sequence[Path], options: Iterable[str]) -> None:
         InputError: A key is unknown.
     """
     accepted = list(options)
-    nested = {name.partition(".")[0] for name in accepted if "." in name}
+    # An object has only its own help beside it; its options are the parser's to look at.
+    nested = {name.partition(".")[0] for name in accepted if "." in name.removesuffix(".help")}
     for path in files:
-        for keys in _plain_keys(read_config(path), ()):
-            if len(keys) > 1 and keys[0] not in nested:
-                continue
-            dotted = ".".join(keys)
+        content = read_config(path)
+        for key in nested & set(content):
+            if not isinstance(content[key], Mapping | type(None)):
+                raise InputError(f"{path}: {key}: expected a mapping, got {content[key]!r}")
+        deeper = [(key, inner) for key in nested & set(content) for inner in content[key] or ()]
+        for keys in [*((key,) for key in content), *deeper]:
+            dotted = ".".join(map(str, keys))
             if not any(name == dotted or name.startswith(f"{dotted}.") for name in accepted):
-                known, reason = _unknown(list(keys), dotted, accepted)
+                known, reason = _unknown([str(key) for key in keys], dotted, accepted)
                 raise InputError(f"{path}: {'.'.join(known)}: {reason}")
-
-
-def _plain_keys(node: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Keys of the first two levels, outside objects; deeper ones the parser looks at."""
-    for key, value in node.items():
-        yield (*above, str(key))
-        if isinstance(value, Mapping) and not above and key == "trainer":
-            yield from _plain_keys(value, (str(key),))
 
 
 def explain(

@@ -7,26 +7,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_names
-from neural_lam.data.statistics import Statistics, moments, state_statistics
+from neural_lam.data.series import Series, mean_state, usable_states, windows_within
+from neural_lam.data.statistics import Statistics, combine, moments, state_statistics
+from neural_lam.fields.datastore import Datastore
 from neural_lam.graphs.graph import Graph, graph_from_dict, graph_to_dict
-from neural_lam.predictors.baselines import fit_stencil, stencil_residual
+from neural_lam.graphs.mesh import sphere_points
+from neural_lam.predictors.derived import DERIVATIVES, DerivedScales, derived_scales
 from neural_lam.predictors.direct import DayGuess, fit_day_guess
+from neural_lam.predictors.series import centres
+from neural_lam.predictors.stencil import fit_stencil, stencil_residual
 from neural_lam.shell.errors import InputError
 
 __all__ = [
     "Domain",
     "Guess",
     "area_weights",
+    "check_graph",
     "domain_from_dict",
     "domain_to_dict",
     "fit_guess",
     "frame_interior",
+    "frame_width",
     "grid_areas",
+    "grid_interior",
     "make_domain",
     "steps_per_day",
 ]
+
+
+# States that the sizes of derived fields are taken from, and states read at once.
+_SAMPLED, _BATCH = 200, 64
 
 
 class Guess(NamedTuple):
@@ -60,6 +71,13 @@ class Domain(NamedTuple):
         forcing_std: Likewise.
         guess: Linear first guess of the next state, if there is one.
         day_guess: Linear guess of every lead time within a day, if there is one.
+        derived: Usual sizes of the fields that a network sees derived from states, by name, in
+            physical units.
+        laplacian_std: Standard deviation of the Laplacian of one-step changes, ``(V,)``, where the
+            grid is regular.
+        features: Names of the features.
+        units: Of the features.
+        mask: Where each feature exists, ``(G, V)``, unless all do everywhere.
     """
 
     graph: Graph
@@ -71,6 +89,16 @@ class Domain(NamedTuple):
     forcing_std: Tensor
     guess: Guess | None = None
     day_guess: DayGuess | None = None
+    derived: dict[str, DerivedScales] | None = None
+    laplacian_std: Tensor | None = None
+    features: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    mask: Tensor | None = None
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.features) or f"{len(self.statistics.mean)} features"
+        forecast = int((self.interior > 0).sum())
+        return f"Domain({names}; {len(self.interior)} grid nodes, {forecast} of them forecast)"
 
 
 def domain_to_dict(domain: Domain) -> dict[str, Any]:
@@ -81,6 +109,8 @@ def domain_to_dict(domain: Domain) -> dict[str, Any]:
     for name in ("guess", "day_guess"):
         found = getattr(domain, name)
         content[name] = None if found is None else found._asdict()
+    content |= {name: list(content[name]) for name in ("features", "units")}
+    content["derived"] = {n: scales._asdict() for n, scales in (domain.derived or {}).items()}
     return content
 
 
@@ -91,7 +121,16 @@ def domain_from_dict(content: dict[str, Any]) -> Domain:
     guess = None if content["guess"] is None else Guess(**content["guess"])
     found = content.get("day_guess")
     day_guess = None if found is None else DayGuess(**{**found, "shape": tuple(found["shape"])})
-    parts = {"graph": graph, "statistics": statistics, "guess": guess, "day_guess": day_guess}
+    scales = content.get("derived") or {}
+    parts = {
+        "features": tuple(content.get("features", ())),
+        "units": tuple(content.get("units", ())),
+        "graph": graph,
+        "statistics": statistics,
+        "guess": guess,
+        "day_guess": day_guess,
+        "derived": {name: DerivedScales(**found) for name, found in scales.items()},
+    }
     return Domain(**{**content, **parts})
 
 
@@ -106,6 +145,58 @@ def frame_interior(shape: tuple[int, int], width: int) -> Tensor:
     interior = torch.zeros(shape)
     interior[width : shape[0] - width, width : shape[1] - width] = 1
     return interior.flatten()
+
+
+def frame_width(interior: Tensor, shape: tuple[int, int] | None) -> int | None:
+    """Width of the frame around the interior; nothing if that is no frame of a grid."""
+    if shape is None or len(interior) != shape[0] * shape[1]:
+        return None
+    inside = (interior.reshape(shape) > 0).nonzero()
+    if not len(inside):
+        return None
+    width = int(inside[0].min())
+    same = 2 * width < min(shape) and torch.equal(frame_interior(shape, width), interior.float())
+    return width if same else None
+
+
+def grid_interior(store: Datastore, width: int) -> Tensor:
+    """1 where forecasts are made, 0 on the boundary, ``(G,)``.
+
+    On a grid that goes round the globe the boundary lies at the first and last rows alone. Points
+    without rows and columns have none.
+    """
+    if len(store.dims) != 2:
+        if width:
+            raise InputError("boundary_width must be 0 on points without rows and columns")
+        return torch.ones(store.shape[0])
+    if not store.wraps or not width:
+        return frame_interior(store.shape, width)
+    if not 0 <= 2 * width < store.shape[0]:
+        raise InputError(f"boundary_width must be from 0 to less than half of {store.shape[0]}")
+    interior = torch.zeros(store.shape)
+    interior[width : store.shape[0] - width] = 1
+    return interior.flatten()
+
+
+def check_graph(graph: Graph, store: Datastore) -> None:
+    """Refuse a graph that was made for another grid.
+
+    Raises:
+        InputError: It has other nodes.
+    """
+    count = store.shape[0] * store.shape[1]
+    if len(graph.grid) != count:
+        raise InputError(
+            f"the graph has {len(graph.grid)} grid nodes, but {store.path} has"
+            f" {' x '.join(map(str, store.shape))} = {count}"
+        )
+    positions = torch.from_numpy(store.positions)
+    if graph.grid.shape[1] == 3:
+        places = map(torch.from_numpy, (store.latitude, store.longitude))
+        positions = sphere_points(*places)
+    apart = (graph.grid.double() - positions).abs().max()
+    if not bool(apart <= 1e-4 * positions.abs().max()):
+        raise InputError(f"the graph's grid nodes lie elsewhere than those of {store.path}")
 
 
 def area_weights(latitude: Tensor) -> Tensor:
@@ -130,36 +221,84 @@ def grid_areas(store: Datastore) -> Tensor:
     Cells between circles of latitude shrink towards the poles. Those of a projected grid, whose
     coordinates are distances in the plane, count alike, as the projection's scale isn't known.
     """
-    if set(store.dims) == {"latitude", "longitude"}:
+    if store.dims == ("latitude", "longitude"):
         return area_weights(torch.from_numpy(store.latitude))
     return torch.ones(len(store.latitude), dtype=torch.float64)
 
 
-def _static_fields(graph: Graph, interior: Tensor) -> Tensor:
+def _static_fields(graph: Graph, interior: Tensor, mask: Tensor) -> Tensor:
+    """Place, whether a forecast is made there, and which features don't exist there."""
     centred = graph.grid - graph.grid.mean(0)
-    return torch.cat(((centred / centred.abs().max()).float(), interior[:, None]), dim=1)
+    partial = mask[:, ~mask.all(0)].float()
+    place = (centred / centred.abs().max()).float()
+    return torch.cat((place, interior[:, None], partial), dim=1)
 
 
 def fit_guess(
     store: Datastore, statistics: Statistics, width: int, reach: int, start: int, stop: int
 ) -> Guess:
-    """The linear stencil of a period, see `neural_lam.predictors.baselines.fit_stencil`."""
-    states = ((store.states(start, stop) - statistics.mean) / statistics.std).double()
-    mean = states.mean(0)
-    num_variables = states.shape[-1]
-    anomalies = (states - mean).transpose(1, 2).reshape(stop - start, num_variables, *store.shape)
-    stencil = fit_stencil(anomalies.numpy(), width, reach)
-    side = 2 * reach + 1
+    """The linear stencil of a period, see `neural_lam.predictors.stencil.fit_stencil`."""
+    if len(store.dims) != 2:
+        raise InputError("guess_reach: a linear stencil needs a grid of rows and columns")
+    mean, scale = mean_state(store, start, stop), statistics.std.double()
+    mask = store.availability.mask
+    series = Series(store, mean, scale, start, stop)
+    exists = mask.T.reshape(-1, *store.shape).numpy()
+    stencil = fit_stencil(
+        series, width, reach, wraps=store.wraps, exists=None if exists.all() else exists
+    )
+    side, num_variables = 2 * reach + 1, len(scale)
     weights = torch.from_numpy(stencil.weights.T.copy())
     kernel = weights[:, : num_variables * side**2].reshape(-1, num_variables, side, side)
-    left = stencil_residual(stencil, anomalies.numpy(), range(1, stop - start - 1, 10))
+    left = stencil_residual(stencil, series, centres(series, 1, stop - start, 1, 1)[::10])
+    standardised = torch.where(mask, (mean - statistics.mean) / scale, 0.0)
     return Guess(
         kernel.float(),
         weights[:, num_variables * side**2 :].float(),
-        mean.float(),
+        standardised.float(),
         torch.from_numpy(left).float(),
         store.shape,
     )
+
+
+def _day_guess(
+    store: Datastore,
+    interior: Tensor,
+    start: int,
+    stop: int,
+    until: int,
+    components: int,
+    *,
+    held: bool,
+) -> DayGuess:
+    """The guess from the day before, which needs every value of its period."""
+    available = store.availability
+    if not bool(available.mask.all()):
+        raise InputError("day_components: all features must exist everywhere")
+    if len(windows_within(store, start, start + 1, 0, until - start - 1)) == 0:
+        raise InputError(f"day_components: {store.path} has missing times in the training period")
+    return fit_day_guess(
+        store.states(start, until),
+        interior,
+        store.shape,
+        period=steps_per_day(store.step),
+        num_components=components,
+        sees_boundary=not held,
+        num_fitted=stop - start,
+    )
+
+
+def _forcing_moments(
+    store: Datastore, kinds: Sequence[str], start: int, stop: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the forcing over a period, ``(F,)`` each."""
+    total = None
+    for first in range(start, stop, _BATCH):
+        times = store.times[first : min(first + _BATCH, stop)]
+        part = moments(forcing(times, store.latitude, store.longitude, kinds, store.calendar))
+        total = part if total is None else combine(total, part)
+    assert total is not None
+    return total.mean, total.std
 
 
 def make_domain(
@@ -170,6 +309,7 @@ def make_domain(
     forcings: Sequence[str],
     start: int,
     stop: int,
+    derived: Sequence[str] = (),
     guess_reach: int = 0,
     day_components: int = 0,
     held_boundary: bool = False,
@@ -183,41 +323,65 @@ def make_domain(
     Raises:
         ValueError: The graph belongs to another grid.
     """
-    if graph.grid.shape[0] != store.shape[0] * store.shape[1]:
-        raise InputError(
-            f"the graph has {graph.grid.shape[0]} grid nodes, but {store.path} has"
-            f" {store.shape[0]} x {store.shape[1]} = {store.shape[0] * store.shape[1]}"
-        )
-    interior = frame_interior(store.shape, boundary_width)
-    statistics = state_statistics(store, start, stop)
-    latitude, longitude = store.latitude, store.longitude
+    check_graph(graph, store)
+    interior = grid_interior(store, boundary_width)
     forcing_names(forcings)
-    values = forcing(store.times[start:stop], latitude, longitude, forcings)
-    spread = moments(values)
-    std = spread.std.clamp(min=1e-6).float().repeat(3)
+    if forcings and not np.isfinite(store.latitude).all():
+        raise InputError(f"{store.path}: forcing needs latitudes and longitudes of its grid")
+    statistics = state_statistics(store, start, stop)
+    unknown = set(derived) - set(DERIVATIVES)
+    if unknown:
+        raise InputError(f"derived must be among {', '.join(DERIVATIVES)}, got {unknown.pop()!r}")
+    regular = len(store.dims) == 2
+    if derived and not regular:
+        raise InputError("derived: fields are derived on grids of rows and columns alone")
+    wanted = {*derived, "laplacian"} if regular else set()
+    scales = _derived_scales(store, wanted, start, stop)
+    forcing_mean, forcing_std = _forcing_moments(store, forcings, start, stop)
+    mask = store.availability.mask
     return Domain(
         graph=graph,
-        static=_static_fields(graph, interior),
+        static=_static_fields(graph, interior, mask),
         interior=interior,
         area=grid_areas(store).float(),
         statistics=statistics,
-        forcing_mean=spread.mean.float().repeat(3),
-        forcing_std=std,
+        forcing_mean=forcing_mean.float().repeat(3),
+        forcing_std=forcing_std.clamp(min=1e-6).float().repeat(3),
         guess=fit_guess(store, statistics, boundary_width, guess_reach, start, stop)
         if guess_reach
         else None,
-        day_guess=fit_day_guess(
-            store.states(start, stop if chosen_until is None else chosen_until),
+        day_guess=_day_guess(
+            store,
             interior,
-            store.shape,
-            period=steps_per_day(store.step),
-            num_components=day_components,
-            sees_boundary=not held_boundary,
-            num_fitted=stop - start,
+            start,
+            stop,
+            stop if chosen_until is None else chosen_until,
+            day_components,
+            held=held_boundary,
         )
         if day_components
         else None,
+        derived={name: scales[name] for name in derived},
+        laplacian_std=scales["laplacian"].change_std if regular else None,
+        features=tuple(feature.name for feature in store.features),
+        units=tuple(feature.units for feature in store.features),
+        mask=None if bool(mask.all()) else mask,
     )
+
+
+def _derived_scales(
+    store: Datastore, names: set[str], start: int, stop: int
+) -> dict[str, DerivedScales]:
+    """Usual sizes of derived fields over a period, in physical units."""
+    times = windows_within(store, start, stop - 1, 0, 1)
+    sampled = times[:: max(1, len(times) // _SAMPLED)].tolist()
+    if not names or not sampled:
+        return {}
+    pairs = torch.stack([usable_states(store, t, t + 2) for t in sampled]).double()
+    found = derived_scales(
+        sorted(names), pairs[:, 0], pairs[:, 1] - pairs[:, 0], store.shape, wraps=store.wraps
+    )
+    return {name: DerivedScales(*(s.float() for s in scales)) for name, scales in found.items()}
 
 
 def steps_per_day(step: np.timedelta64) -> int:

@@ -1,8 +1,6 @@
 """Example data sets: simulated ones made on the spot, real ones fetched or taken from a file."""
 
 import hashlib
-import os
-import shutil
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ from neural_lam.known_answers.two_layer import (
     streamfunction,
 )
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.writing import whole
 
 __all__ = ["ERA5_UK", "Download", "fetch", "from_file", "two_layer_window", "write_store"]
 
@@ -33,18 +32,14 @@ _LEVELS = {250: 10_363.0, 750: 2_466.0}
 
 
 def write_store(data: xr.Dataset, path: str) -> None:
-    """Write a zarr store to a temporary name, then move it into place.
+    """Write a zarr store, whole or not at all.
 
     Arguments:
         data: What to write.
         path: Where; an older store there is replaced.
     """
-    partial = f"{path}.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    data.to_zarr(partial, mode="w", consolidated=False, zarr_format=3)
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        data.to_zarr(partial, mode="w", consolidated=False, zarr_format=3)
 
 
 def _window_coordinates(flow: TwoLayerFlow, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,9 +192,8 @@ def fetch(download: Download, path: str, *, timeout: float = 60.0) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != download.md5:
         raise InputError(f"{download.url}: expected the md5 {download.md5}, got {found}")
-    partial = f"{path}.part"
-    Path(partial).write_bytes(content)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def _from_grib(source: str) -> xr.Dataset:

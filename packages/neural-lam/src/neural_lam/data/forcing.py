@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neural_lam.fields.calendar import Calendar, Times
 from neural_lam.shell.errors import InputError
 
 __all__ = ["FORCINGS", "cos_zenith", "forcing", "forcing_names", "forcing_window"]
@@ -23,6 +24,7 @@ FORCINGS = {
     "year": ("sin_year", "cos_year"),
 }
 _SOLAR_CONSTANT = 1361.0
+_STANDARD = Calendar()
 
 
 def forcing_names(kinds: Sequence[str]) -> list[str]:
@@ -37,15 +39,10 @@ def forcing_names(kinds: Sequence[str]) -> list[str]:
     return [name for kind in kinds for name in FORCINGS[kind]]
 
 
-def _phases(times: NDArray[np.datetime64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _phases(times: Times, calendar: Calendar) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Angles of the day (UTC) and of the year."""
-    days = times.astype("datetime64[D]")
-    years = times.astype("datetime64[Y]")
-    of_day = (times - days) / np.timedelta64(1, "D")
-    of_year = (times - years) / (
-        (years + 1).astype("datetime64[ns]") - years.astype("datetime64[ns]")
-    )
-    return 2 * np.pi * of_day, 2 * np.pi * of_year
+    of_day = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    return 2 * np.pi * of_day, 2 * np.pi * calendar.year_fraction(times)
 
 
 def _spencer(year: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -67,7 +64,10 @@ def _spencer(year: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 
 
 def cos_zenith(
-    times: NDArray[np.datetime64], latitude: NDArray[np.float64], longitude: NDArray[np.float64]
+    times: Times,
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    calendar: Calendar = _STANDARD,
 ) -> NDArray[np.float64]:
     """Cosine of the solar zenith angle (negative at night), ``(time, G)``.
 
@@ -75,8 +75,9 @@ def cos_zenith(
         times: UTC.
         latitude: Of each place in degrees, ``(G,)``.
         longitude: Likewise.
+        calendar: Of the times.
     """
-    day, year = _phases(times)
+    day, year = _phases(times, calendar)
     declination, equation, _ = _spencer(year)
     hour_angle = (day + equation)[:, None] + np.deg2rad(longitude)[None] - np.pi
     phi, delta = np.deg2rad(latitude)[None], declination[:, None]
@@ -87,19 +88,22 @@ def cos_zenith(
 
 
 def forcing(
-    times: NDArray[np.datetime64],
+    times: Times,
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     kinds: Sequence[str],
+    calendar: Calendar = _STANDARD,
 ) -> Tensor:
     """Forcing at the given times and places, ``(time, G, F)``; radiation in W/m²."""
-    day, year = _phases(times)
+    day, year = _phases(times, calendar)
     columns = []
     for kind in kinds:
         if kind == "toa_radiation":
             distance = _spencer(year)[2][:, None]
             columns.append(
-                _SOLAR_CONSTANT * distance * np.maximum(0, cos_zenith(times, latitude, longitude))
+                _SOLAR_CONSTANT
+                * distance
+                * np.maximum(0, cos_zenith(times, latitude, longitude, calendar))
             )
         else:
             phase = {"hour": day, "year": year}[kind]

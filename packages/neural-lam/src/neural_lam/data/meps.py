@@ -14,9 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.data.fields import ChunkReader, Feature, check_finite
 from neural_lam.data.mllam import ForcingMoments, inverse_projection, read_yaml
 from neural_lam.data.statistics import Statistics
+from neural_lam.fields.calendar import Calendar
+from neural_lam.fields.chunks import ChunkReader
+from neural_lam.fields.datastore import Availability, check_finite, complete_store
+from neural_lam.fields.features import Feature
 from neural_lam.shell.errors import InputError
 
 __all__ = ["MepsStore"]
@@ -73,7 +76,7 @@ class MepsStore:
         ]
         # Nodes go column by column: x is the slow coordinate.
         xy = self._load("static/nwp_xy.npy", (2, rows, columns))
-        self.dims = ("x", "y")
+        self.dims: tuple[str, ...] = ("x", "y")
         self.rows, self.columns = xy[0, 0].astype(np.float64), xy[1, :, 0].astype(np.float64)
         self.positions = xy.transpose(2, 1, 0).reshape(-1, 2).astype(np.float64)
         entry = config.get("projection") or {}
@@ -84,6 +87,7 @@ class MepsStore:
         self.latitude: NDArray[np.float64]
         self.longitude: NDArray[np.float64]
         self.latitude, self.longitude = place if place is not None else (missing, missing)
+        self.calendar, self.wraps = Calendar(), False
         self._runs = self._find_runs()
         steps = self._step * np.arange(self.run_length)
         self.times = np.concatenate([analysis + steps for _, analysis, _ in self._runs])
@@ -177,6 +181,20 @@ class MepsStore:
         fields += [np.broadcast_to(c[:, None, None], flux.shape) for c in cycles]
         stacked = np.stack(fields, axis=-1).astype(np.float32).swapaxes(1, 2)
         return torch.from_numpy(stacked.reshape(len(times), -1, len(fields)))
+
+    @property
+    def availability(self) -> Availability:
+        """Everything: a missing value is refused where it is read."""
+        return complete_store(len(self.times), len(self.latitude), len(self.features))
+
+    @property
+    def labels(self) -> tuple[NDArray[np.float64], ...]:
+        """Coordinates of rows and columns."""
+        return self.rows, self.columns
+
+    def __repr__(self) -> str:
+        names = ", ".join(feature.name for feature in self.features)
+        return f"MepsStore({self.path}: {names}; {len(self._runs)} runs)"
 
     def states(self, start: int, stop: int) -> Tensor:
         """Consecutive states, ``(stop - start, G, V)``."""

@@ -16,8 +16,11 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_lam.data.fields import ChunkReader, Feature, check_finite, uniform_step
 from neural_lam.data.statistics import Statistics
+from neural_lam.fields.calendar import read_times
+from neural_lam.fields.chunks import ChunkReader
+from neural_lam.fields.datastore import Availability, check_finite, complete_store, usual_step
+from neural_lam.fields.features import Feature
 from neural_lam.shell.errors import InputError
 
 __all__ = ["ForcingMoments", "PreparedStore", "inverse_projection", "read_yaml"]
@@ -102,12 +105,13 @@ class PreparedStore:
         self.path, self.boundary_width = path, boundary_width
         config = read_yaml(path)
         self._data = self._open(str(Path(path).with_suffix(".zarr")))
-        self.times = self._data["time"].values.astype("datetime64[ns]")
-        uniform_step(path, self.times)
+        self.times, self.calendar = read_times(path, self._data["time"])
+        self._step = usual_step(path, self.times, self.calendar)
         self.features = self._features("state")
-        self.dims = self._stacked(config)
+        self.dims: tuple[str, ...] = self._stacked(config)
         self._place(config)
         self.run_length: int | None = None
+        self.wraps = False
         size = (
             4 * len(self.times) * len(self.latitude) * (len(self.features) + self._width("forcing"))
         )
@@ -191,8 +195,7 @@ class PreparedStore:
     @property
     def step(self) -> np.timedelta64:
         """Time between states."""
-        step: np.timedelta64 = self.times[1] - self.times[0]
-        return step
+        return self._step
 
     def period(self, split: str) -> tuple[int, int]:
         """First state and one past the last of a split."""
@@ -231,6 +234,20 @@ class PreparedStore:
         if "forcing" not in self._data:
             return torch.zeros(stop - start, len(self.latitude), 0)
         return self._part("forcing", start, stop)
+
+    @property
+    def availability(self) -> Availability:
+        """Everything: a missing value is refused where it is read."""
+        return complete_store(len(self.times), len(self.latitude), len(self.features))
+
+    @property
+    def labels(self) -> tuple[NDArray[np.float64], ...]:
+        """Coordinates of rows and columns."""
+        return self.rows, self.columns
+
+    def __repr__(self) -> str:
+        names = ", ".join(feature.name for feature in self.features)
+        return f"PreparedStore({self.path}: {names}; {len(self.times)} times)"
 
     def states(self, start: int, stop: int) -> Tensor:
         """Consecutive states, ``(stop - start, G, V)``."""

@@ -1,14 +1,18 @@
 """Training, validation and test windows of a gridded store, for Lightning."""
 
+import math
 from pathlib import Path
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 
-from neural_lam.data.domain import Domain, make_domain, steps_per_day
-from neural_lam.data.fields import FieldStore
+from neural_lam.data.domain import Domain, check_graph, make_domain, steps_per_day
+from neural_lam.data.statistics import Statistics, state_statistics
 from neural_lam.data.windows import Windows
-from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
+from neural_lam.fields.datastore import Datastore
+from neural_lam.fields.store import FieldStore
+from neural_lam.graphs.construction import Grid, Icosahedral, MeshBuilder, Rectangular, Triangular
 from neural_lam.graphs.graph import Graph, read_graph
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
@@ -17,17 +21,44 @@ from neural_lam.upstream.graphs import read_upstream_graph
 __all__ = ["GriddedData"]
 
 
+def grid_of(store: Datastore) -> Grid:
+    """Where the nodes of a store are, for a mesh."""
+    places = map(torch.from_numpy, (store.latitude, store.longitude))
+    shape = store.shape if len(store.dims) == 2 else None
+    return Grid(torch.from_numpy(store.positions), shape, *places)
+
+
+def default_mesh(store: Datastore) -> MeshBuilder:
+    """Rectangular on rows and columns; on points triangular, or icosahedral around the globe.
+
+    A mesh on points has about one node for six of them.
+    """
+    if len(store.dims) == 2:
+        return Rectangular(refinement=3 if min(store.shape) > 3 else 2)
+    count = len(store.latitude)
+    if np.ptp(store.longitude) > 300:
+        return Icosahedral(splits=max(0, round(math.log(max(count, 12) / 60, 4))))
+    low, high = store.positions.min(0), store.positions.max(0)
+    return Triangular(spacing=math.sqrt(6 * float(np.prod(high - low)) / count))
+
+
 class GriddedData(lightning.LightningDataModule):
-    """A zarr or NetCDF store with WeatherBench2 names, split in time.
+    """Gridded fields of zarr, NetCDF or GRIB files, split in time.
+
+    Coordinates are found by the CF conventions and by usual names, see `neural_lam.fields.roles`.
 
     Arguments:
-        path: The store.
-        variables: State variables; each of their levels is a feature.
+        path: The store or file, a folder or a pattern of files, or several of them.
+        variables: State variables; each of their levels is a feature. Features are sorted by name
+            and level, whatever the order here.
         forcings: Kinds of forcing made from the time: toa_radiation, hour, year.
-        boundary_width: Grid points at the edge where the truth is given.
+        boundary_width: Grid points at the edge where the truth is given; by default up to 6 on a
+            limited area and none on the globe or on points.
         graph: Graph file that ``neural-lam graph`` wrote, or a folder of graph files by
             upstream or weather-model-graphs; without one, a mesh is built.
         mesh: What builds it; by default a rectangular multiscale mesh.
+        derived: Fields derived from the states that a network sees too: laplacian, gradient_x,
+            gradient_y, in steps of the grid.
         guess_reach: Grid points that a linear first guess of the next state sees to each side;
             0 for none. At most the boundary's width.
         day_components: Principal components that a linear guess from the day before sees; 0 for
@@ -41,16 +72,20 @@ class GriddedData(lightning.LightningDataModule):
         batch_size: Windows per device in training.
         evaluation_batch_size: Windows per device elsewhere.
         seed: Of the order of training windows.
+        rename: New names of variables, coordinates and dimensions, by those of the file.
+        select: Values at which further dimensions are cut, ``{number: 0}``.
+        memory_limit: MiB up to which the states are kept in memory.
     """
 
     def __init__(
         self,
-        path: str,
+        path: str | list[str],
         variables: list[str],
         forcings: list[str] | None = None,
-        boundary_width: int = 6,
+        boundary_width: int | None = None,
         graph: str | None = None,
         mesh: MeshBuilder | None = None,
+        derived: list[str] | None = None,
         guess_reach: int = 0,
         day_components: int = 0,
         held_boundary: bool = False,
@@ -62,6 +97,9 @@ class GriddedData(lightning.LightningDataModule):
         batch_size: int = 4,
         evaluation_batch_size: int = 4,
         seed: int = 0,
+        rename: dict[str, str] | None = None,
+        select: dict[str, float | int | str] | None = None,
+        memory_limit: int = 512,
     ) -> None:
         super().__init__()
         if not 0 < validation_from < test_from < 1:
@@ -70,14 +108,14 @@ class GriddedData(lightning.LightningDataModule):
                 f" got {validation_from} and {test_from}"
             )
         self.path, self.variables, self.forcings = path, variables, forcings or []
-        self.boundary_width, self.graph_path = boundary_width, graph
-        self.mesh = mesh or Rectangular()
+        self._width, self.graph_path, self.mesh = boundary_width, graph, mesh
+        self.rename, self.select, self.memory_limit = rename, select, memory_limit
         self.fractions = (0.0, validation_from, test_from, 1.0)
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
         self.forecast_done: set[int] = set()
-        self.guess_reach = guess_reach
+        self.derived, self.guess_reach = derived or [], guess_reach
         self.day_components, self.held_boundary = day_components, held_boundary
         self._store: FieldStore | None = None
         self._domain: Domain | None = None
@@ -86,8 +124,28 @@ class GriddedData(lightning.LightningDataModule):
     def store(self) -> FieldStore:
         """The store, opened once."""
         if self._store is None:
-            self._store = FieldStore(self.path, self.variables)
+            self._store = FieldStore(
+                self.path,
+                self.variables,
+                rename=self.rename,
+                select=self.select,
+                memory_limit=self.memory_limit * 1024**2,
+            )
         return self._store
+
+    @property
+    def boundary_width(self) -> int:
+        """Grid points at the edge where the truth is given."""
+        if self._width is not None:
+            return self._width
+        store = self.store
+        limited = len(store.dims) == 2 and not store.wraps
+        return min(6, max(1, min(store.shape) // 5)) if limited else 0
+
+    @property
+    def state_statistics(self) -> Statistics:
+        """Of the training period."""
+        return state_statistics(self.store, *self.period(0))
 
     @property
     def domain(self) -> Domain:
@@ -101,6 +159,7 @@ class GriddedData(lightning.LightningDataModule):
                 forcings=self.forcings,
                 start=start,
                 stop=stop,
+                derived=self.derived,
                 guess_reach=self.guess_reach,
                 day_components=self.day_components,
                 held_boundary=self.held_boundary,
@@ -113,11 +172,16 @@ class GriddedData(lightning.LightningDataModule):
         store = self.store
         positions = torch.from_numpy(store.positions)
         if self.graph_path is not None and Path(self.graph_path).is_dir():
-            return read_upstream_graph(self.graph_path, positions)
-        if self.graph_path is not None:
-            return read_graph(self.graph_path)
-        places = map(torch.from_numpy, (store.latitude, store.longitude))
-        return self.mesh.build(Grid(positions, store.shape, *places))
+            graph = read_upstream_graph(self.graph_path, positions)
+        elif self.graph_path is not None:
+            graph = read_graph(self.graph_path)
+        else:
+            mesh = default_mesh(store) if self.mesh is None else self.mesh
+            graph = mesh.build(grid_of(store))
+        check_graph(graph, store)
+        return graph._replace(
+            shape=store.shape if len(store.dims) == 2 else None, wraps=store.wraps
+        )
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""
@@ -144,6 +208,10 @@ class GriddedData(lightning.LightningDataModule):
     def test_dataloader(self) -> EvaluationLoader:
         """Every window of the test period once."""
         return self._evaluation(2)
+
+    def __repr__(self) -> str:
+        split = " / ".join(str(len(range(*self.period(number)))) for number in range(3))
+        return f"GriddedData({self.store!r}, {split} times to train, validate, test)"
 
     def predict_dataloader(self) -> EvaluationLoader:
         """Every window of the test period once, but for those whose forecast is there."""

@@ -1,11 +1,13 @@
 """Opening data by what they are: a zarr or NetCDF store, or the configuration of upstream's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from neural_lam.data.fields import Datastore, FieldStore
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, read_yaml
+from neural_lam.fields.datastore import Datastore
+from neural_lam.fields.store import FieldStore
 from neural_lam.shell.errors import InputError
 
 __all__ = ["open_datastore", "open_upstream"]
@@ -30,8 +32,14 @@ def open_upstream(config: str) -> PreparedStore | MepsStore:
     return PreparedStore(place) if content["kind"] == "mdp" else MepsStore(place)
 
 
-def open_datastore(path: str, variables: Sequence[str]) -> Datastore:
-    """Zarr or NetCDF by its variables, or by its ``config.yaml`` an upstream datastore."""
-    if path.endswith((".yaml", ".yml")):
+def open_datastore(
+    path: str | Sequence[str],
+    variables: Sequence[str],
+    *,
+    rename: Mapping[str, str] | None = None,
+    select: Mapping[str, Any] | None = None,
+) -> Datastore:
+    """Files of fields by their variables, or by its ``config.yaml`` an upstream datastore."""
+    if isinstance(path, str) and path.endswith((".yaml", ".yml")):
         return open_upstream(path)
-    return FieldStore(path, variables)
+    return FieldStore(path, variables, rename=rename, select=select)

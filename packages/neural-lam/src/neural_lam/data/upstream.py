@@ -6,10 +6,11 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from neural_lam.data.domain import Domain
+from neural_lam.data.domain import Domain, check_graph
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, read_yaml
 from neural_lam.data.readers import open_upstream
+from neural_lam.data.statistics import Statistics
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.graphs.graph import Graph, read_graph
@@ -158,6 +159,11 @@ class UpstreamData(lightning.LightningDataModule):
         return self._store
 
     @property
+    def state_statistics(self) -> Statistics:
+        """The datastore's own, of its training split."""
+        return self.store.statistics
+
+    @property
     def domain(self) -> Domain:
         """The domain, with the datastore's own statistics and static fields."""
         if self._domain is None:
@@ -171,6 +177,8 @@ class UpstreamData(lightning.LightningDataModule):
                 statistics=store.statistics,
                 forcing_mean=moments.mean.repeat_interleave(3),
                 forcing_std=moments.std.repeat_interleave(3),
+                features=tuple(feature.name for feature in store.features),
+                units=tuple(feature.units for feature in store.features),
             )
         return self._domain
 
@@ -180,10 +188,13 @@ class UpstreamData(lightning.LightningDataModule):
         positions = torch.from_numpy(store.positions)
         if self.graph_path is None:
             places = map(torch.from_numpy, (store.latitude, store.longitude))
-            return self.mesh.build(Grid(positions, store.shape, *places))
-        if not Path(self.graph_path).is_dir():
-            return read_graph(self.graph_path)
-        return read_upstream_graph(self.graph_path, positions)
+            graph = self.mesh.build(Grid(positions, store.shape, *places))
+        elif not Path(self.graph_path).is_dir():
+            graph = read_graph(self.graph_path)
+        else:
+            graph = read_upstream_graph(self.graph_path, positions)
+        check_graph(graph, store)
+        return graph._replace(shape=store.shape)
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""

@@ -1,5 +1,6 @@
 """Training windows: states to start from, the states to predict, the forcing between."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neural_lam.data.fields import Datastore
 from neural_lam.data.forcing import forcing, forcing_window
+from neural_lam.data.series import windows_within
+from neural_lam.fields.datastore import Datastore, hours
 from neural_lam.shell.errors import InputError
 
 __all__ = ["Batch", "Windows"]
@@ -34,7 +36,7 @@ class Windows:
     """Windows that are forecasts of a period, indexed by tensors.
 
     Analysis and lead times lie in the period; the states before it are known, so that they
-    may lie before its start.
+    may lie before its start. Windows that touch a missing or incomplete time are left out.
 
     Arguments:
         store: Where the states come from.
@@ -44,6 +46,9 @@ class Windows:
         forcings: Kinds of forcing.
         stride: Between the analysis times, in states.
         history: States to start from, the analysis the last.
+
+    Raises:
+        InputError: No window is left.
     """
 
     def __init__(
@@ -63,13 +68,36 @@ class Windows:
         first = max(start, history - 1)
         if stop - first < num_steps + 1:
             raise InputError(
-                f"{store.path}: a window takes {num_steps + history} states,"
-                f" but the period has {stop - start}"
+                f"{store.path}: a window takes {num_steps + history} states of"
+                f" {hours(store.step)}, but the period has {stop - start}"
             )
-        self.analysis = torch.arange(first, stop - num_steps, stride)
+        wanted = torch.arange(first, stop - num_steps, stride)
+        whole = windows_within(store, first, stop - num_steps, history - 1, num_steps)
+        self.analysis = wanted[torch.isin(wanted, whole)]
+        self.num_skipped = len(wanted) - len(self.analysis)
+        if not len(self.analysis):
+            raise InputError(
+                f"{store.path}: none of {len(wanted)} windows of {num_steps + history} states of"
+                f" {hours(store.step)} is without missing times"
+            )
+        if self.num_skipped:
+            share = self.num_skipped / len(wanted)
+            logging.getLogger("neural_lam").warning(
+                "%s: %d of %d windows (%.2g %%) touch missing times and are left out",
+                store.path,
+                self.num_skipped,
+                len(wanted),
+                100 * share,
+            )
 
     def __len__(self) -> int:
         return len(self.analysis)
+
+    def __repr__(self) -> str:
+        return (
+            f"Windows({self.store.path}: {len(self)} of {self.num_steps} steps of"
+            f" {hours(self.store.step)}, {self.num_skipped} left out)"
+        )
 
     def __getitem__(self, index: Tensor) -> Batch:
         analysis = self.analysis[index]
@@ -85,7 +113,7 @@ class Windows:
     def _forcing(self, analysis: int) -> Tensor:
         # Made from the time, so it exists beyond the last state of the store.
         lead = np.arange(self.num_steps + 2) * self.store.step
-        times = self.store.times[analysis] + lead
-        return forcing_window(
-            forcing(times, self.store.latitude, self.store.longitude, self.forcings)
-        )
+        store = self.store
+        times = store.times[analysis] + lead
+        values = forcing(times, store.latitude, store.longitude, self.forcings, store.calendar)
+        return forcing_window(values)

@@ -10,13 +10,13 @@ rows once, with an index.
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.writing import whole
 
 __all__ = [
     "EdgeSet",
@@ -76,6 +76,8 @@ class Graph(NamedTuple):
         m2m: Edges within each level.
         up: Edges from each level to the next coarser.
         down: Edges back.
+        shape: Rows and columns of the grid, if it has them.
+        wraps: Whether the grid's last column is followed by its first.
     """
 
     grid: Tensor
@@ -86,6 +88,19 @@ class Graph(NamedTuple):
     m2m: tuple[EdgeSet, ...]
     up: tuple[EdgeSet, ...]
     down: tuple[EdgeSet, ...]
+    shape: tuple[int, int] | None = None
+    wraps: bool = False
+
+    def __repr__(self) -> str:
+        kinds = {"g2m": [self.g2m], "m2m": self.m2m, "up": self.up, "down": self.down}
+        kinds["m2g"] = [self.m2g]
+        edges = [
+            f"{name} {' + '.join(str(len(found.senders)) for found in sets)}"
+            for name, sets in kinds.items()
+            if sets
+        ]
+        levels = " + ".join(str(len(positions)) for positions in self.mesh)
+        return f"Graph({len(self.grid)} grid nodes, {levels} mesh nodes; edges {', '.join(edges)})"
 
 
 def _keys(features: Tensor) -> Tensor:
@@ -190,10 +205,8 @@ def graph_from_dict(content: dict[str, Any]) -> Graph:
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write a graph, whole or not at all."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f"{os.fspath(path)}.part"
-    torch.save(graph_to_dict(graph), partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        torch.save(graph_to_dict(graph), partial)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

@@ -65,6 +65,11 @@ class GraphLAM(GridNetwork):
             for layer in range(num_layers)
         )
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last linear map."""
+        return self.codec.output_map.linear[-1]
+
     def embed(self) -> Embedded:
         """Embeddings of the mesh nodes and of the three sets of edges."""
         return embedded(self.codec.embed(), self.levels.embed(self.processor[:1]))

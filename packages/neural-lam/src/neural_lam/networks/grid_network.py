@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from neural_lam.graphs.graph import EdgeSet, Graph
@@ -24,11 +25,26 @@ from neural_lam.networks.layers import (
 )
 from neural_lam.shell.errors import InputError
 
-__all__ = ["Codec", "Embedded", "GridNetwork", "Levels", "Width", "embedded", "make_width", "wide"]
+__all__ = [
+    "Codec",
+    "Embedded",
+    "GridNetwork",
+    "Levels",
+    "Width",
+    "embedded",
+    "make_width",
+    "start_at_zero",
+    "wide",
+]
 
 
 class GridNetwork(nn.Module, ABC):
     """A network from grid features to grid outputs."""
+
+    @property
+    def output_layer(self) -> nn.Module | None:
+        """The last linear map, with a weight and a bias; nothing if there is no such."""
+        return None
 
     @abstractmethod
     def embed(self) -> Any:
@@ -57,6 +73,15 @@ class Embedded(NamedTuple):
     m2m: list[Static]
     up: list[Static]
     down: list[Static]
+
+
+def start_at_zero(network: GridNetwork) -> None:
+    """Make a network's output zero, so that training starts at what it corrects."""
+    layer: Any = network.output_layer
+    if layer is not None:
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.zero_()
 
 
 class Width(NamedTuple):

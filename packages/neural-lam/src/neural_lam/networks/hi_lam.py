@@ -120,6 +120,11 @@ class HiLAM(GridNetwork):
             for layer in range(num_layers)
         )
 
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last linear map."""
+        return self.codec.output_map.linear[-1]
+
     def embed(self) -> Embedded:
         """Embeddings of the nodes of all levels and of all sets of edges."""
         first: Any = self.processor[0]

@@ -18,15 +18,21 @@ make every lead time count alike.
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from neural_lam.predictors.derived import laplacian
+from neural_lam.shell.errors import InputError
 
 __all__ = [
     "Crps",
     "LeadWeighted",
     "Likelihood",
     "Loss",
+    "LossGrid",
+    "ScaleBalanced",
     "WeightedAbsolute",
     "WeightedSquare",
     "change_spread",
@@ -40,8 +46,14 @@ __all__ = [
 
 
 def interior_mean(field: Tensor, weights: Tensor) -> Tensor:
-    """Mean over grid nodes with given weights, ``(..., G, V)`` and ``(G,)`` to ``(..., V)``."""
-    return (field * weights[:, None]).sum(-2) / weights.sum()
+    """Mean over grid nodes with given weights, ``(..., G, V)`` to ``(..., V)``.
+
+    Arguments:
+        field: ``(..., G, V)``.
+        weights: Of the nodes, ``(G,)``, or of each feature's, ``(G, V)``.
+    """
+    weights = weights[:, None] if weights.dim() == 1 else weights
+    return (field * weights).sum(-2) / weights.sum(0)
 
 
 def change_spread(difference_std: Tensor, feature_weights: Tensor) -> Tensor:
@@ -82,8 +94,28 @@ def gaussian_crps_error(forecast: Tensor, truth: Tensor, spread: Tensor, nodes: 
     return interior_mean(score, nodes).sum(-1)
 
 
+class LossGrid(NamedTuple):
+    """What a loss may know of the domain, in standardised units.
+
+    Arguments:
+        shape: Rows and columns of the grid, if it has them.
+        wraps: Whether the last column is followed by the first.
+        difference_std: Of one-step changes, ``(V,)``.
+        laplacian_std: Of their Laplacians, ``(V,)``, if the grid is regular.
+    """
+
+    shape: tuple[int, int] | None
+    wraps: bool
+    difference_std: Tensor
+    laplacian_std: Tensor | None
+
+
 class Loss(ABC):
     """A loss of a rollout, for the configuration of a training."""
+
+    def on_grid(self, grid: LossGrid) -> "Loss":
+        """The loss for a domain; most are the same on all."""
+        return self
 
     @abstractmethod
     def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
@@ -133,11 +165,59 @@ class LeadWeighted(Loss):
     def __init__(self, loss: Loss, exponent: float = 2.0) -> None:
         self.loss, self.exponent = loss, exponent
 
+    def on_grid(self, grid: LossGrid) -> "LeadWeighted":
+        """The loss for a domain."""
+        return LeadWeighted(self.loss.on_grid(grid), self.exponent)
+
     def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
         """Loss of each time of each window, ``(..., T, G, V)`` to ``(..., T)``."""
         found = self.loss(forecast, truth, spread, nodes)
         weights = torch.arange(1, found.shape[-1] + 1).to(found) ** -self.exponent
         return found * (weights / weights.mean())
+
+
+class ScaleBalanced(Loss):
+    r"""Another loss of the fields and of their Laplacians, so that small scales count too.
+
+    The error of a field is that of its large scales; those that a network has to get right for the
+    next steps are small. A Laplacian's error counts in units of the usual Laplacian of a change,
+
+    .. math:: \ell(\hat x, x; \sigma) + w\, \ell(\nabla^2 \hat x, \nabla^2 x;
+        \sigma\, \sigma_{\nabla^2 \Delta} / \sigma_\Delta).
+
+    Arguments:
+        loss: Of fields.
+        weight: Of their Laplacians, :math:`w`.
+    """
+
+    def __init__(self, loss: Loss, weight: float = 0.5) -> None:
+        if not weight >= 0:
+            raise InputError(f"weight must be at least 0, got {weight}")
+        self.loss, self.weight = loss, weight
+        self.grid: LossGrid | None = None
+
+    def on_grid(self, grid: LossGrid) -> "ScaleBalanced":
+        """The loss for a domain."""
+        if grid.shape is None or grid.laplacian_std is None:
+            raise InputError("a loss balanced over scales needs a grid of rows and columns")
+        placed = ScaleBalanced(self.loss.on_grid(grid), self.weight)
+        placed.grid = grid
+        return placed
+
+    def _laplacian(self, fields: Tensor) -> Tensor:
+        assert self.grid is not None
+        assert self.grid.shape is not None
+        image = fields.transpose(-1, -2).reshape(-1, fields.shape[-1], *self.grid.shape)
+        derived = laplacian(image, wraps=self.grid.wraps).flatten(2).transpose(1, 2)
+        return derived.reshape(fields.shape)
+
+    def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
+        """Loss of each time of each window."""
+        if self.grid is None or self.grid.laplacian_std is None:
+            raise InputError("a loss balanced over scales must be placed on a grid first")
+        ratio = self.grid.laplacian_std.to(spread) / self.grid.difference_std.to(spread)
+        small = self.loss(self._laplacian(forecast), self._laplacian(truth), spread * ratio, nodes)
+        return self.loss(forecast, truth, spread, nodes) + self.weight * small
 
 
 def scaled_square_error(forecast: Tensor, truth: Tensor, weights: Tensor, scale: Tensor) -> Tensor:

@@ -6,16 +6,30 @@ boundary may be read, and what `prepare` returned.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.derived import Derived
+from neural_lam.predictors.heads import HeadModule, IncrementHead
 from neural_lam.shell.errors import InputError
 
-__all__ = ["BoundaryForced", "Clamped", "LinearGuess", "Residual", "Standardised", "StepPredictor"]
+__all__ = [
+    "BoundaryForced",
+    "Clamped",
+    "LinearGuess",
+    "Masked",
+    "Residual",
+    "Standardised",
+    "StepPredictor",
+    "correcting",
+    "correction_used",
+    "keep_correction",
+]
 
 
 class StepPredictor(nn.Module, ABC):
@@ -35,13 +49,15 @@ class StepPredictor(nn.Module, ABC):
 class LinearGuess(nn.Module):
     """The next state of a linear stencil, from anomalies in a square around each node.
 
-    Nodes nearer to the edge than the square's reach see zeros beyond it.
+    Beyond the edge of the grid lie the values of the edge, around the globe those of the other
+    side.
 
     Arguments:
         kernel: Weights on the state, ``(V, V, K, K)``.
         previous: Weights on the state before, ``(V, V)``.
         mean: From which anomalies are counted, ``(G, V)``.
         shape: Rows and columns of the grid.
+        wraps: Whether the last column is followed by the first.
     """
 
     kernel: Tensor
@@ -49,19 +65,30 @@ class LinearGuess(nn.Module):
     mean: Tensor
 
     def __init__(
-        self, kernel: Tensor, previous: Tensor, mean: Tensor, shape: tuple[int, int]
+        self,
+        kernel: Tensor,
+        previous: Tensor,
+        mean: Tensor,
+        shape: tuple[int, int],
+        *,
+        wraps: bool = False,
     ) -> None:
         super().__init__()
         self.register_buffer("kernel", kernel)
         self.register_buffer("previous", previous)
         self.register_buffer("mean", mean.unsqueeze(1))
-        self.shape = shape
+        self.shape, self.wraps = shape, wraps
 
     def forward(self, state: Tensor, previous: Tensor) -> Tensor:
         """The next state, ``(G, B, V)``."""
         by_feature = (state - self.mean).permute(1, 2, 0)
         anomaly = by_feature.reshape(*by_feature.shape[:2], *self.shape)
-        following = nn.functional.conv2d(anomaly, self.kernel, padding="same")
+        reach = self.kernel.shape[-1] // 2
+        beyond = nn.functional.pad(
+            anomaly, (reach, reach, 0, 0), mode="circular" if self.wraps else "replicate"
+        )
+        beyond = nn.functional.pad(beyond, (0, 0, reach, reach), mode="replicate")
+        following = nn.functional.conv2d(beyond, self.kernel)
         before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
         return following.flatten(2).permute(2, 0, 1) + before + self.mean
 
@@ -70,10 +97,12 @@ class Residual(StepPredictor):
     r"""Predicts the change, :math:`X_{t+1} = X_t + \sigma_\Delta f(\cdot) + \mu_\Delta`.
 
     With a first guess :math:`g`, it predicts what that leaves,
-    :math:`X_{t+1} = g(X_t, X_{t-1}) + \sigma_g f(\cdot)`, and the network sees the guess.
+    :math:`X_{t+1} = g(X_t, X_{t-1}) + \sigma_g f(\cdot)`, and the network sees the guess. Another
+    head than the increment may read the network's output, see `neural_lam.predictors.heads`.
 
-    The network's features are the two states, the forcing, the static fields and, at
-    boundary nodes, the change of the boundary towards the next time, if it may look ahead.
+    The network's features are the two states, the forcing, the static fields, at boundary nodes
+    the change of the boundary towards the next time, if it may look ahead, and fields derived
+    from the states. In evaluation the network's part is left out where `correction` is zero.
 
     Arguments:
         network: The function :math:`f`.
@@ -85,14 +114,16 @@ class Residual(StepPredictor):
         show_change: Whether the network sees the last change in its own units instead of
             the state before, from which it would have to find small differences.
         guess: First guess of the next state.
-        guess_std: Standard deviation of what it leaves, ``(V,)``.
+        head: How the network's output is read; by default as an increment in the units of
+            ``difference_std``.
+        derived: Fields derived from the states.
     """
 
+    correction: Tensor
     static: Tensor
     frame: Tensor
     difference_mean: Tensor
     difference_std: Tensor
-    guess_std: Tensor
 
     def __init__(
         self,
@@ -105,12 +136,14 @@ class Residual(StepPredictor):
         look_ahead: bool = False,
         show_change: bool = False,
         guess: LinearGuess | None = None,
-        guess_std: Tensor | None = None,
+        head: HeadModule | None = None,
+        derived: Derived | None = None,
     ) -> None:
         super().__init__()
         self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
-        self.guess = guess
-        self.register_buffer("guess_std", difference_std if guess_std is None else guess_std)
+        self.guess, self.derived = guess, derived
+        self.head = IncrementHead(difference_std) if head is None else head
+        self.register_buffer("correction", torch.ones_like(difference_std[:1]))
         self.register_buffer("static", static.unsqueeze(1))
         self.register_buffer("frame", 1 - interior[:, None, None])
         self.register_buffer("difference_mean", difference_mean)
@@ -126,16 +159,47 @@ class Residual(StepPredictor):
         """The next state, ``(G, B, V)``."""
         mean, std = self.difference_mean, self.difference_std
         expected = state + mean if self.guess is None else self.guess(state, previous)
-        if self.show_change:
-            previous = (state - previous - mean) / std
-        parts = [state, previous, forcing, self.static.expand(-1, state.shape[1], -1)]
+        earlier = (state - previous - mean) / std if self.show_change else previous
+        parts = [state, earlier, forcing, self.static.expand(-1, state.shape[1], -1)]
         if self.look_ahead:
             parts.append(self.frame * (boundary - state) / std)
         if self.guess is not None:
             parts.append((expected - state) / std)
-        change = self.network(torch.cat(parts, dim=-1), prepared)
-        following: Tensor = expected + change * self.guess_std
-        return following
+        if self.derived is not None:
+            parts.append(self.derived(state, previous))
+        output = self.network(torch.cat(parts, dim=-1), prepared)
+        following: Tensor = self.head(output, expected, boundary)
+        if self.training:
+            return following
+        # where, not a product: a network that isn't used may say anything.
+        return torch.where(self.correction > 0, following, expected)
+
+
+def keep_correction(predictor: nn.Module, *, used: bool) -> None:
+    """Ship the network's corrections, or the first guess alone."""
+    for module in predictor.modules():
+        if isinstance(module, Residual):
+            module.correction.fill_(float(used))
+
+
+def correction_used(model: nn.Module) -> bool:
+    """Whether a network's corrections are used, and not the first guess alone."""
+    found = [module for module in model.modules() if isinstance(module, Residual)]
+    return all(bool(module.correction > 0) for module in found)
+
+
+@contextmanager
+def correcting(predictor: nn.Module, used: float) -> Iterator[None]:
+    """Use the network's corrections (1) or the first guess alone (0) within."""
+    found = [module for module in predictor.modules() if isinstance(module, Residual)]
+    before = [module.correction.clone() for module in found]
+    for module in found:
+        module.correction.fill_(used)
+    try:
+        yield
+    finally:
+        for module, value in zip(found, before, strict=True):
+            module.correction.copy_(value)
 
 
 class BoundaryForced(StepPredictor):
@@ -165,6 +229,40 @@ class BoundaryForced(StepPredictor):
         return torch.where(
             self.interior, self.predictor(state, previous, forcing, boundary, prepared), boundary
         )
+
+
+class Masked(StepPredictor):
+    """Fills features where they don't exist, before a step and after it.
+
+    Arguments:
+        predictor: What predicts.
+        mask: Where each feature exists, ``(G, V)``.
+        fill: What stands elsewhere, ``(V,)``.
+    """
+
+    mask: Tensor
+    fill: Tensor
+
+    def __init__(self, predictor: StepPredictor, mask: Tensor, fill: Tensor) -> None:
+        super().__init__()
+        self.predictor = predictor
+        self.register_buffer("mask", mask.unsqueeze(1))
+        self.register_buffer("fill", fill)
+
+    def prepare(self) -> Any:
+        """What the wrapped predictor prepares."""
+        return self.predictor.prepare()
+
+    def forward(
+        self, state: Tensor, previous: Tensor, forcing: Tensor, boundary: Tensor, prepared: Any
+    ) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        # where, not a product with the mask: what doesn't exist is NaN.
+        state, previous, boundary = (
+            torch.where(self.mask, field, self.fill) for field in (state, previous, boundary)
+        )
+        following = self.predictor(state, previous, forcing, boundary, prepared)
+        return torch.where(self.mask, following, self.fill)
 
 
 class Standardised(StepPredictor):

@@ -15,8 +15,9 @@ __all__ = ["check_yaml", "near_miss", "read_config", "resolve_configs", "shipped
 
 def near_miss(name: str, candidates: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the closest candidate, or nothing."""
-    close = get_close_matches(name, list(candidates), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    lower = {candidate.lower(): candidate for candidate in candidates}
+    close = get_close_matches(name.lower(), list(lower), n=1)
+    return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
 def shipped_configs() -> dict[str, Path]:

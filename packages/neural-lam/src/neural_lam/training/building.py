@@ -4,14 +4,17 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from neural_lam.data.domain import Domain
+from neural_lam.data.domain import Domain, Guess, frame_width
 from neural_lam.graphs.graph import Graph
-from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.networks.grid_network import GridNetwork, start_at_zero
+from neural_lam.predictors.derived import Derived, DerivedScales
 from neural_lam.predictors.direct import DirectPredictor
+from neural_lam.predictors.heads import Head, HeadParts, Increment
 from neural_lam.predictors.step import (
     BoundaryForced,
     Clamped,
     LinearGuess,
+    Masked,
     Residual,
     Standardised,
     StepPredictor,
@@ -27,6 +30,7 @@ def build_predictor(
     *,
     look_ahead: bool = False,
     show_change: bool = False,
+    head: Head | None = None,
     bounds: tuple[Tensor, Tensor] | None = None,
 ) -> StepPredictor:
     """A step predictor in physical units on a domain.
@@ -36,34 +40,70 @@ def build_predictor(
         network: Makes the network from the graph and the numbers of inputs and outputs.
         look_ahead: Whether the network sees the boundary of the next time.
         show_change: Whether it sees the last change instead of the state before.
+        head: How the network's output is read; by default as an increment.
         bounds: Least and largest value of each variable, infinite where there is none, which the
             forecast keeps smoothly, see `neural_lam.predictors.step.Clamped`.
     """
     mean, std, difference_mean, difference_std = domain.statistics
     num_states = len(mean)
-    guess = domain.guess
+    guess, derived = domain.guess, _derived(domain)
     num_inputs = (
         (2 + look_ahead + (guess is not None)) * num_states
         + len(domain.forcing_mean)
         + domain.static.shape[1]
+        + (0 if derived is None else derived.num_features)
     )
+    made = network(domain.graph, num_inputs, num_states)
+    if guess is not None:
+        start_at_zero(made)
     residual = Residual(
-        network(domain.graph, num_inputs, num_states),
+        made,
         domain.static,
         domain.interior,
         difference_mean / std,
         difference_std / std,
         look_ahead=look_ahead,
         show_change=show_change,
-        guess=None if guess is None else LinearGuess(*guess[:3], guess.shape),
-        guess_std=None if guess is None else guess.std,
+        guess=None if guess is None else _linear_guess(guess, domain.graph),
+        head=(Increment() if head is None else head).build(_head_parts(domain)),
+        derived=derived,
     )
     inner: StepPredictor = residual
     if bounds is not None:
         # As published, the soft edge is as wide as the standardised variable's unit.
         inner = Clamped(residual, *((bound - mean) / std for bound in bounds))
     physical = Standardised(inner, mean, std, domain.forcing_mean, domain.forcing_std)
-    return BoundaryForced(physical, domain.interior)
+    predictor: StepPredictor = BoundaryForced(physical, domain.interior)
+    return predictor if domain.mask is None else Masked(predictor, domain.mask, mean)
+
+
+def _linear_guess(guess: Guess, graph: Graph) -> LinearGuess:
+    parts = guess.kernel, guess.previous, guess.mean
+    return LinearGuess(*parts, guess.shape, wraps=graph.wraps)
+
+
+def _derived(domain: Domain) -> Derived | None:
+    """What is derived from standardised states, if anything."""
+    if not domain.derived:
+        return None
+    shape, std = domain.graph.shape, domain.statistics.std
+    assert shape is not None
+    scales = {
+        name: DerivedScales(found.std / std, found.change_std / std)
+        for name, found in domain.derived.items()
+    }
+    return Derived(scales, shape, wraps=domain.graph.wraps)
+
+
+def _head_parts(domain: Domain) -> HeadParts:
+    _, std, _, difference_std = domain.statistics
+    return HeadParts(
+        domain.graph.shape,
+        frame_width(domain.interior, domain.graph.shape),
+        std,
+        difference_std / std if domain.guess is None else domain.guess.std,
+        None if domain.laplacian_std is None else domain.laplacian_std / std,
+    )
 
 
 def build_direct_predictor(

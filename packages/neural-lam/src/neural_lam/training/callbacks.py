@@ -1,5 +1,6 @@
 """What a run writes: forecasts, chunk by chunk, from any number of devices."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from torch import Tensor
 
+from neural_lam.predictors.step import correction_used
 from neural_lam.verification.forecasts import (
+    claim_forecasts,
     finish_forecasts,
     resume_forecasts,
     write_forecast,
@@ -22,6 +25,12 @@ class RunTimer(Timer):
 
     def __init__(self) -> None:
         super().__init__(verbose=False)
+
+
+def _data_options(data: Any) -> str:
+    """How the data were opened, to open them again for the truth."""
+    found = {name: getattr(data, name, None) for name in ("rename", "select")}
+    return json.dumps({name: value for name, value in found.items() if value})
 
 
 class ForecastWriter(BasePredictionWriter):
@@ -46,13 +55,16 @@ class ForecastWriter(BasePredictionWriter):
         analysis = windows.analysis.tolist()
         self._position = {index: position for position, index in enumerate(analysis)}
         attributes = {
-            "data": data.path,
+            "data": data.path if isinstance(data.path, str) else json.dumps(data.path),
+            "data_options": _data_options(data),
             "boundary_width": data.boundary_width,
             "training_stop": data.period(0)[1],
             "held_boundary": int(getattr(pl_module, "held_boundary", False)),
+            "network_used": int(correction_used(pl_module)),
             **self.attributes,
         }
         if trainer.is_global_zero:
+            claim_forecasts(self.output)
             times = windows.store.times[analysis]
             resume_forecasts(self.output, windows.store, times, windows.num_steps, attributes)
         trainer.strategy.barrier()

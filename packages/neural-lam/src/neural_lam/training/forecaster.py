@@ -10,9 +10,10 @@ from neural_lam.data.domain import Domain
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.graph import Graph
 from neural_lam.networks.grid_network import GridNetwork
-from neural_lam.predictors.losses import Loss, WeightedSquare, change_spread
+from neural_lam.predictors.heads import Head
+from neural_lam.predictors.losses import Loss, LossGrid, WeightedSquare, change_spread
 from neural_lam.predictors.rollout import rollout
-from neural_lam.predictors.step import StepPredictor
+from neural_lam.predictors.step import StepPredictor, correcting, keep_correction
 from neural_lam.shell.errors import InputError
 from neural_lam.training.building import build_predictor
 from neural_lam.training.gridded import GriddedForecaster
@@ -39,6 +40,8 @@ class Forecaster(GriddedForecaster):
         held_boundary: Whether the boundary stays as it was at the analysis time.
         loss: Of the rollout; by default the weighted squared error.
         feature_weights: Of the state features in the loss; by default all alike.
+        head: How the network's output is read: an increment (the default), or the source of an
+            elliptic equation.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Forecaster(GriddedForecaster):
         held_boundary: bool = False,
         loss: Loss | None = None,
         feature_weights: list[float] | None = None,
+        head: Head | None = None,
     ) -> None:
         super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
         self.save_hyperparameters()
@@ -63,12 +67,25 @@ class Forecaster(GriddedForecaster):
             )
         self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
         self.loss = WeightedSquare() if loss is None else loss
-        self.feature_weights = feature_weights
+        self.feature_weights, self.head = feature_weights, head
 
     def build(self, domain: Domain) -> StepPredictor:
         """The step predictor for a domain."""
+        std = domain.statistics.std
+        self.loss = self.loss.on_grid(
+            LossGrid(
+                domain.graph.shape,
+                domain.graph.wraps,
+                domain.statistics.difference_std / std,
+                None if domain.laplacian_std is None else domain.laplacian_std / std,
+            )
+        )
         return build_predictor(
-            domain, self.network, look_ahead=self.look_ahead, show_change=self.show_change
+            domain,
+            self.network,
+            look_ahead=self.look_ahead,
+            show_change=self.show_change,
+            head=self.head,
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -103,9 +120,32 @@ class Forecaster(GriddedForecaster):
         return self.loss(self(short) / std, short.target / std, spread, self.loss_weights).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the squared errors of a batch."""
-        self._add(self._squares(batch))
+        """Add the squared errors of a batch, and those of the first guess alone."""
+        with correcting(self.predictor, 1):
+            squares = self._squares(batch)
+        if not self._guessed:
+            self._add(squares)
+            return
+        with correcting(self.predictor, 0):
+            self._add(torch.stack((squares, self._squares(batch)), dim=1))
+
+    @property
+    def _guessed(self) -> bool:
+        return cast(Domain, self.domain).guess is not None
 
     def on_validation_epoch_end(self) -> None:
-        """Scores over all windows of all ranks."""
-        self._report("val", self._total())
+        """Scores over all windows of all ranks; the correction is kept only where it helps."""
+        total = self._total()
+        if not self._guessed:
+            self._report("val", total)
+            return
+        network, guess = total.reshape(2, -1, len(self.loss_scale))
+        # A comparison with NaN is false: what blew up isn't kept.
+        kept = bool((network / guess).mean() < 1)
+        if not self.trainer.sanity_checking:
+            keep_correction(self.predictor, used=kept)
+        self.log("val/correction", float(kept), rank_zero_only=True)
+        for name, square in (("network", network), ("guess", guess)):
+            rmse = (square.sqrt() / self.loss_scale).square().mean()
+            self.log(f"val/{name}_loss", rmse, rank_zero_only=True)
+        self._report("val", network if kept else guess)

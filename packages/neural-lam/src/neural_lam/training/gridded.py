@@ -2,15 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
 
-from neural_lam.data.domain import Domain, domain_from_dict, domain_to_dict
+from neural_lam.data.domain import Domain, check_graph, domain_from_dict, domain_to_dict
 from neural_lam.data.windows import Batch
+from neural_lam.fields.units import same_units
 from neural_lam.predictors.losses import interior_mean
+from neural_lam.shell.checkpoints import keep_plain
+from neural_lam.shell.errors import InputError
 
 __all__ = ["GriddedForecaster", "warmup_cosine"]
 
@@ -20,6 +25,32 @@ def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def check_rates(**rates: float) -> None:
+    """Refuse rates that are negative or not finite."""
+    for name, value in rates.items():
+        if not 0 <= value < math.inf:
+            raise InputError(f"{name} must be a finite number of at least 0, got {value}")
+
+
+def same_fields(domain: Domain, features: Sequence[str], units: Sequence[str], where: str) -> None:
+    """Refuse data whose features aren't those of a domain.
+
+    Raises:
+        InputError: A name or a unit differs.
+    """
+    if not domain.features:
+        return
+    for ours, theirs in zip_longest(domain.features, features):
+        if ours != theirs:
+            raise InputError(
+                f"{where}: expected the features {', '.join(domain.features)},"
+                f" got {', '.join(features)}"
+            )
+    for name, ours, theirs in zip(domain.features, domain.units, units, strict=True):
+        if ours != theirs and not same_units(ours, theirs):
+            raise InputError(f"{where}: {name} has the units {theirs!r}, the model {ours!r}")
 
 
 class GriddedForecaster(lightning.LightningModule, ABC):
@@ -34,6 +65,8 @@ class GriddedForecaster(lightning.LightningModule, ABC):
     """
 
     loss_weights: Tensor
+    mask: Tensor | None
+    state_mean: Tensor
     loss_scale: Tensor
     predictor: nn.Module
 
@@ -41,6 +74,12 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         self, learning_rate: float, warmup_steps: int, weight_decay: float, held_boundary: bool
     ) -> None:
         super().__init__()
+        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
+        if learning_rate == 0 or warmup_steps < 0:
+            raise InputError(
+                "learning_rate must be above 0 and warmup_steps at least 0,"
+                f" got {learning_rate} and {warmup_steps}"
+            )
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup_steps, self.held_boundary = warmup_steps, held_boundary
         self.domain: Domain | None = None
@@ -74,23 +113,46 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         """Build the predictor for a domain."""
         self.domain = domain
         self.predictor = self.build(domain)
-        self.register_buffer("loss_weights", domain.area * domain.interior)
+        weights = domain.area * domain.interior
+        mask = domain.mask
+        # With masks each feature has weights of its own.
+        self.register_buffer("loss_weights", weights if mask is None else weights[:, None] * mask)
         self.register_buffer("loss_scale", domain.statistics.difference_std)
+        self.register_buffer("state_mean", domain.statistics.mean, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the domain, so that a checkpoint is complete."""
         assert self.domain is not None
         checkpoint["domain"] = domain_to_dict(self.domain)
         # The command line keeps a network as its class path; a function would need pickled code.
-        hyperparameters = checkpoint.get("hyper_parameters", {})
-        for name in ("network", "loss"):
-            if callable(hyperparameters.get(name)):
-                del hyperparameters[name]
+        keep_plain(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the predictor when there is no data to build it for."""
+        found = domain_from_dict(checkpoint["domain"])
         if self.domain is None:
-            self.adopt(domain_from_dict(checkpoint["domain"]))
+            self.adopt(found)
+        same_fields(found, self.domain.features, self.domain.units, "the data")  # type: ignore[union-attr]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Fill features with their mean where they don't exist."""
+        if self.mask is None:
+            return batch
+        initial, target = (
+            torch.where(self.mask, field, self.state_mean)
+            for field in (batch.initial, batch.target)
+        )
+        return batch._replace(initial=initial, target=target)
+
+    def on_predict_start(self) -> None:
+        """Refuse data of other fields or of another grid than the model was trained on."""
+        store = self.trainer.datamodule.store  # type: ignore[attr-defined]
+        domain = self.domain
+        assert domain is not None
+        names, units = ([getattr(f, key) for f in store.features] for key in ("name", "units"))
+        same_fields(domain, names, units, store.path)
+        check_graph(domain.graph, store)
 
     def boundary(self, batch: Batch) -> Tensor:
         """States whose boundary a forecast may read, ``(B, T, G, V)``."""
@@ -155,7 +217,10 @@ class GriddedForecaster(lightning.LightningModule, ABC):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Analysis indices ``(B,)`` and forecasts ``(B, T, G, V)``."""
-        return batch.sample, self(batch)
+        forecast = self(batch)
+        if self.mask is not None:
+            forecast = torch.where(self.mask, forecast, torch.nan)
+        return batch.sample, forecast
 
     def _total_steps(self) -> int:
         # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from neural_lam.graphs.graph import EdgeSet, Graph, sorted_edges
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.writing import whole
 
 __all__ = ["read_upstream_graph", "write_upstream_graph"]
 
@@ -157,9 +158,6 @@ def write_upstream_graph(graph: Graph, folder: str | os.PathLike[str]) -> None:
     """
     if graph.grid.shape[1] != 2:
         raise InputError("only graphs in the plane can be written for upstream")
-    place = Path(folder)
-    partial = place.with_name(f"{place.name}.part")
-    partial.mkdir(parents=True, exist_ok=True)
     length = max(
         float((nodes[e.senders] - nodes[e.receivers]).norm(dim=1).max())
         for nodes, e in zip(graph.mesh, graph.m2m, strict=True)
@@ -168,22 +166,16 @@ def write_upstream_graph(graph: Graph, folder: str | os.PathLike[str]) -> None:
     named: dict[str, Any] = {"m2m": graph.m2m, "g2m": graph.g2m, "m2g": graph.m2g}
     if graph.up:
         named |= {"mesh_up": graph.up, "mesh_down": graph.down}
-    for name, sets in named.items():
-        single = isinstance(sets, EdgeSet)
-        several: list[EdgeSet] = [sets] if single else list(sets)
-        contents = {
-            "edge_index": [edges.edge_index for edges in several],
-            "features": [edges.edge_features * units for edges in several],
-        }
-        for kind, content in contents.items():
-            torch.save(content[0] if single else content, partial / f"{name}_{kind}.pt")
-    torch.save([nodes.float() for nodes in graph.mesh], partial / "mesh_features.pt")
-    (partial / "metainfo.yaml").write_text(f"spec_version: {SPECIFICATION}\n")
-    if place.is_dir():
-        for old in place.glob("*.pt"):
-            old.unlink()
-        for file in partial.iterdir():
-            os.replace(file, place / file.name)
-        partial.rmdir()
-    else:
-        os.replace(partial, place)
+    with whole(folder) as partial:
+        partial.mkdir()
+        for name, sets in named.items():
+            single = isinstance(sets, EdgeSet)
+            several: list[EdgeSet] = [sets] if single else list(sets)
+            contents = {
+                "edge_index": [edges.edge_index for edges in several],
+                "features": [edges.edge_features * units for edges in several],
+            }
+            for kind, content in contents.items():
+                torch.save(content[0] if single else content, partial / f"{name}_{kind}.pt")
+        torch.save([nodes.float() for nodes in graph.mesh], partial / "mesh_features.pt")
+        (partial / "metainfo.yaml").write_text(f"spec_version: {SPECIFICATION}\n")

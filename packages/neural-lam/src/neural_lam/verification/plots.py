@@ -1,6 +1,5 @@
 """Pictures of forecasts: maps side by side, scores by lead time, the graph on the map."""
 
-import os
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from neural_lam.graphs.graph import EdgeSet, Graph
+from neural_lam.shell.writing import whole
 
 __all__ = ["draw_graph", "draw_maps", "draw_scores", "save_animation", "save_figure"]
 
@@ -40,10 +40,9 @@ _COLOURS = [
 
 
 def save_figure(figure: Figure, path: str) -> None:
-    """Write a PNG to a temporary name, then move it into place."""
-    partial = f"{path}.part"
-    figure.savefig(partial, format="png", bbox_inches="tight")
-    os.replace(partial, path)
+    """Write a PNG, whole or not at all."""
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", bbox_inches="tight")
 
 
 def _pretty(name: str) -> str:
@@ -146,6 +145,13 @@ def _decorate(axes: Axes, *, left: bool, bottom: bool) -> None:
         axes.set_xlabel("longitude (°)")
 
 
+def _limits(truth: xr.DataArray, forecast: xr.DataArray) -> tuple[NDArray[np.float64], float]:
+    """Ends of the fields' colours, and the largest error of interest."""
+    limits: NDArray[np.float64] = np.nanquantile(truth.values, [0.002, 0.998])
+    largest = float(np.nanquantile(np.abs(forecast.values - truth.values), 0.999))
+    return limits, max(largest, 1e-12)
+
+
 def draw_maps(
     truth: xr.DataArray, forecast: xr.DataArray, *, width: int, title: str, unit: str
 ) -> Figure:
@@ -161,8 +167,7 @@ def draw_maps(
     latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
     hours = _hours(truth["prediction_timedelta"].values)
     error = forecast.values - truth.values
-    limits = np.quantile(truth.values, [0.002, 0.998])
-    largest = np.quantile(np.abs(error), 0.999)
+    limits, largest = _limits(truth, forecast)
     contours = mpl.ticker.MaxNLocator(12).tick_values(*limits)
     field_style = {"cmap": "YlGnBu_r", "vmin": limits[0], "vmax": limits[1]}
     error_style = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
@@ -226,7 +231,10 @@ def save_animation(
     """
     latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
     error = forecast.values - truth.values
-    limits, largest = np.quantile(truth.values, [0.002, 0.998]), np.quantile(np.abs(error), 0.999)
+    limits, largest = (
+        np.nanquantile(truth.values, [0.002, 0.998]),
+        max(float(np.nanquantile(np.abs(error), 0.999)), 1e-12),
+    )
     styles = [{"cmap": "YlGnBu_r", "vmin": limits[0], "vmax": limits[1]}] * 2
     styles.append({"cmap": "RdBu_r", "vmin": -largest, "vmax": largest})
     names = ("analysis", "forecast", "forecast minus analysis")
@@ -252,9 +260,8 @@ def save_animation(
             return images
 
         moving = FuncAnimation(figure, show, frames=len(error), cache_frame_data=False)
-        partial = f"{path}.part.gif"
-        moving.save(partial, writer=PillowWriter(fps=4), dpi=90)
-    os.replace(partial, path)
+        with whole(path) as partial:
+            moving.save(str(partial), writer=PillowWriter(fps=4), dpi=90)
 
 
 def _segments(

@@ -4,12 +4,13 @@ With area weights :math:`w_g` over the interior and :math:`N` forecasts,
 
 .. math::
     \mathrm{RMSE} = \Big(\tfrac1N \sum_n \sum_g w_g (\hat x_{ng} - x_{ng})^2\Big)^{1/2}, \quad
-    \mathrm{ACC} = \frac{\sum w\, \hat a\, a}{(\sum w\, \hat a^2 \sum w\, a^2)^{1/2}},
+    \mathrm{ACC} = \frac1N \sum_n \frac{\sum_g w\, \hat a\, a}
+        {(\sum_g w\, \hat a^2 \sum_g w\, a^2)^{1/2}},
 
-with anomalies :math:`a` from the climatology. Scores are kept as one row of sums a
-forecast, so that they add up over files and devices, and forecasts can be resampled:
-neighbouring analysis times depend on each other, so intervals come from a circular block
-bootstrap (Politis & Romano 1992).
+with anomalies :math:`a` from the climatology, as WeatherBench 2 averages them (Rasp et al. 2024).
+Scores are kept as one row of sums a forecast, so that they add up over files and devices, and
+forecasts can be resampled: neighbouring analysis times depend on each other, so intervals come from
+a circular block bootstrap (Politis & Romano 1992).
 
 Spectra of a limited area come from the discrete cosine transform, which asks for no periodic
 edges (Denis, Cote & Laprise 2002): the variance of the element :math:`(i, j)` of a field of
@@ -99,16 +100,18 @@ def sums(forecast: Array, truth: Array, climatology: Array, weights: Array) -> S
         forecast: ``(..., V, y, x)``.
         truth: Likewise.
         climatology: Likewise.
-        weights: Of the grid points, zero where nothing is scored, ``(y, x)``.
+        weights: Of the grid points, zero where nothing is scored, ``(y, x)``, or of each
+            variable's, ``(V, y, x)``.
 
     Raises:
         ValueError: A value that counts is not finite.
     """
-    w = weights / weights.sum()
-    inside = weights > 0
+    w = weights / weights.sum((-2, -1), keepdims=True)
+    w = np.broadcast_to(w, truth.shape[-3:])
+    inside = w > 0
 
     def mean(field: Array) -> Array:
-        total: Array = np.einsum("...yx,yx->...", field, w)
+        total: Array = np.einsum("...vyx,vyx->...v", field, w)
         return total
 
     error = np.where(inside, forecast - truth, 0.0)
@@ -188,6 +191,16 @@ def _interval(resampled: Array, level: float) -> tuple[Array, Array]:
     return lower, upper
 
 
+def _correlation(row: Sums) -> Array:
+    """Anomaly correlation of each forecast, averaged over forecasts, ``(T, V)``."""
+    power = row.forecast_power * row.truth_power
+    # A forecast of no anomaly (climatology) has no correlation: that is missing, not zero.
+    usable = row.forecast_power > 1e-12 * row.truth_power
+    correlation = row.product / np.sqrt(np.where(usable & (power > 0), power, np.nan))
+    mean: Array = correlation.mean(0)
+    return mean
+
+
 def scores(
     rows: dict[str, Sums], features: list[str], lead_times: NDArray[np.timedelta64], *, block: int
 ) -> xr.Dataset:
@@ -206,18 +219,13 @@ def scores(
     }
     for row in rows.values():
         lower, upper = bootstrap_rmse(row.square, block=block)
-        power = row.forecast_power.sum(0) * row.truth_power.sum(0)
-        # A forecast of no anomaly (climatology) has no correlation: that is missing, not zero.
-        correlation = row.product.sum(0) / np.sqrt(
-            np.where(power > 1e-12 * row.truth_power.sum(0) ** 2, power, np.nan)
-        )
         values = (
             np.sqrt(row.square.mean(0)),
             lower,
             upper,
             row.absolute.mean(0),
             row.error.mean(0),
-            correlation,
+            _correlation(row),
         )
         for table, value in zip(tables.values(), values, strict=True):
             table.append(value)

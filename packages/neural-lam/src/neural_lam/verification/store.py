@@ -1,11 +1,8 @@
 """Verification of a forecast store against its truth and the simple forecasts."""
 
 import json
-import os
-import platform
-import time
-from pathlib import Path
-from typing import Any, NamedTuple
+import logging
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,30 +11,33 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from neural_lam import __version__
-from neural_lam.data.domain import frame_interior, grid_areas
-from neural_lam.data.fields import Datastore, open_store
 from neural_lam.data.readers import open_datastore
-from neural_lam.predictors.baselines import (
-    Climatology,
-    ComponentForecast,
-    LinearStencil,
-    climatology,
-    fit_components,
-    fit_stencil,
-    forecast_components,
-    roll_stencil,
-    same_hour_yesterday,
-)
+from neural_lam.data.series import consecutive
+from neural_lam.fields.calendar import Times
+from neural_lam.fields.datastore import Datastore, hours
+from neural_lam.fields.features import Feature
+from neural_lam.predictors.series import Array
 from neural_lam.shell.errors import InputError
+from neural_lam.verification.forecast_file import (
+    ForecastFile,
+    lead_steps,
+    open_forecasts,
+    same_grid,
+    shared_features,
+    truth_options,
+)
+from neural_lam.verification.references import (
+    References,
+    Settings,
+    fit_references,
+    simple_forecasts,
+    states_a_day,
+)
 from neural_lam.verification.scores import Sums, gathered, radial_spectrum, scores, sums
 
-__all__ = ["Verification", "skill", "verify_store", "write_json"]
+__all__ = ["Verification", "verify_store"]
 
-Array = NDArray[np.float64]
-
-# The linear stencil sees a square of 7 x 7 points.
-_REACH = 3
+_log = logging.getLogger("neural_lam")
 
 
 class Verification(NamedTuple):
@@ -47,136 +47,135 @@ class Verification(NamedTuple):
         scores: By forecast, lead time and feature; the model is the first forecast.
         store: The truth.
         forecasts: The opened forecast store.
+        features: That were scored.
+        numbers: Which of the forecasts were scored.
         width: Of the boundary.
     """
 
     scores: xr.Dataset
     store: Datastore
-    forecasts: xr.Dataset
+    forecasts: ForecastFile
+    features: list[Feature]
+    numbers: NDArray[np.int64]
     width: int
 
+    def truth(self, number: int) -> Array:
+        """The truth of a forecast at its lead times, ``(T, V, y, x)``."""
+        chosen = [self.store.features.index(feature) for feature in self.features]
+        place = int(np.searchsorted(self.store.times, self.forecasts.times[number]))
+        times = (place + lead_steps(self.store, self.forecasts)).tolist()
+        return np.concatenate([_fields(self.store, chosen, t, t + 1) for t in times])
 
-def _stack(data: xr.Dataset, names: list[str], dims: tuple[str, str]) -> Array:
-    """Variables and levels as one axis, ``(T, V, y, x)``."""
-    parts = []
-    for name in names:
-        array = data[name].transpose("prediction_timedelta", ..., *dims).values
-        parts.append(array[:, None] if array.ndim == 3 else array)
-    return np.concatenate(parts, axis=1).astype(np.float64)
-
-
-def _fields(store: Datastore, start: int, stop: int) -> Array:
-    states = store.states(start, stop).numpy().astype(np.float64)
-    return states.transpose(0, 2, 1).reshape(stop - start, -1, *store.shape)
-
-
-class _Reference(NamedTuple):
-    climatology: Climatology
-    stencil: LinearStencil
-    cross: LinearStencil
-    components: ComponentForecast | None
-    weights: Array
-    width: int
-    sees_boundary: bool
-
-
-class _Settings(NamedTuple):
-    """What a forecast store says about how it was made."""
-
-    width: int
-    training_stop: int
-    test_start: int
-    num_steps: int
-    held_boundary: bool
-
-
-def _settings(data: xr.Dataset, path: str, first: int) -> _Settings:
-    for name in ("data", "boundary_width", "training_stop"):
-        if name not in data.attrs:
-            raise InputError(f"{path}: no attribute {name!r}; was it written by forecast?")
-    return _Settings(
-        int(data.attrs["boundary_width"]),
-        int(data.attrs["training_stop"]),
-        first,
-        data.sizes["prediction_timedelta"],
-        bool(data.attrs.get("held_boundary", 0)),
-    )
-
-
-def _period(store: Datastore) -> int | None:
-    day = np.timedelta64(1, "D")
-    return int(day // store.step) if day % store.step == np.timedelta64(0, "ns") else None
-
-
-def _reference(store: Datastore, settings: _Settings, *, uniform: bool) -> _Reference:
-    """Simple forecasts fitted on the training period, chosen on what follows until the test."""
-    states, times = _fields(store, 0, settings.test_start), store.times[: settings.test_start]
-    stop, width = settings.training_stop, settings.width
-    mean = climatology(states[:stop], times[:stop])
-    anomalies = states - mean.at(times)
-    reach, steps = min(width, _REACH), min(8, settings.num_steps)
-    period, sees = _period(store), not settings.held_boundary
-    enough = period is not None and len(anomalies) - stop > settings.num_steps
-    area = grid_areas(store).numpy().reshape(store.shape)
-    inside = frame_interior(store.shape, width).double().reshape(store.shape).numpy()
-    return _Reference(
-        mean,
-        fit_stencil(anomalies[:stop], width, reach, num_steps=steps),
-        fit_stencil(
-            anomalies[:stop], width, 1, num_times=1000, num_steps=1, ridges=(1e-6,), cross=True
-        ),
-        fit_components(
-            anomalies,
-            width,
-            settings.num_steps,
-            period=period,
-            chosen_from=stop,
-            sees_boundary=sees,
+    def __repr__(self) -> str:
+        names = ", ".join(feature.name for feature in self.features)
+        leads = self.scores["prediction_timedelta"].values
+        others = ", ".join(map(str, self.scores["forecast"].values[1:]))
+        return (
+            f"Verification({self.forecasts.path}: {names}; {len(self.numbers)} forecasts to"
+            f" {hours(leads[-1])}, against {others})"
         )
-        if enough and period is not None
-        else None,
-        inside if uniform else area * inside,
-        width,
-        sees,
+
+
+def _fields(store: Datastore, features: list[int], start: int, stop: int) -> Array:
+    """States of features as images, ``(T, V, y, x)``; NaN where they don't exist."""
+    states = store.states(start, stop)[..., features].double()
+    states = torch.where(store.availability.mask[:, features], states, torch.nan)
+    return states.transpose(1, 2).reshape(stop - start, -1, *store.shape).numpy()
+
+
+class _Starts(NamedTuple):
+    """Forecasts that can be scored.
+
+    Arguments:
+        numbers: In the store of forecasts.
+        places: Their analysis times in the truth.
+        history: States before each that are known.
+    """
+
+    numbers: NDArray[np.int64]
+    places: NDArray[np.int64]
+    history: int
+
+
+def _starts(store: Datastore, forecasts: ForecastFile, last: int) -> _Starts:
+    """Forecasts whose truth has no gap, with a day of states before them where that is usual.
+
+    Raises:
+        InputError: There are none.
+    """
+    broken = np.concatenate(([0], np.cumsum(~consecutive(store))))
+    places = np.searchsorted(store.times, forecasts.times)
+    clipped = np.minimum(places, len(store.times) - 1)
+    numbers = np.arange(len(places))
+    fits = (store.times[clipped] == forecasts.times) & (places + last < len(store.times))
+    if not fits.any():
+        first, end = (store.calendar.label(t) for t in (store.times[0], store.times[-1]))
+        raise InputError(
+            f"{store.path}: no truth for the forecasts from"
+            f" {forecasts.calendar.label(forecasts.times[0])} on; it reaches from {first} to {end}"
+        )
+
+    def whole(before: int) -> NDArray[np.bool_]:
+        start = np.maximum(clipped - before, 0)
+        end = np.minimum(clipped + last, len(store.times) - 1)
+        return np.asarray(fits & (places >= before) & (broken[end] == broken[start]))
+
+    period = states_a_day(store) or 1
+    for before in dict.fromkeys((period, 1, 0)):
+        kept = whole(before)
+        # A day before is worth a few forecasts, not most of them.
+        if kept.sum() >= 0.8 * max(whole(0).sum(), 1):
+            break
+    if not kept.any():
+        raise InputError(f"{store.path}: missing times leave no forecast to be scored")
+    if not kept.all():
+        _log.warning(
+            "%s: %d of %d forecasts are left out: their truth is missing or incomplete",
+            forecasts.path,
+            int((~kept).sum()),
+            len(kept),
+        )
+    return _Starts(numbers[kept], places[kept], before)
+
+
+def _settings(forecasts: ForecastFile, steps: NDArray[np.int64], starts: _Starts) -> Settings:
+    """What the store says about how it was made; without that, what can be assumed."""
+    attributes, first = forecasts.attributes, int(starts.places[0])
+    return Settings(
+        int(attributes.get("boundary_width", 0)),
+        min(int(attributes.get("training_stop", 0.8 * first)), first + 1),
+        first,
+        steps,
+        bool(attributes.get("held_boundary", 0)),
     )
 
 
 def _compare(
-    reference: _Reference, states: Array, times: NDArray[np.datetime64], forecast: Array
+    references: References, store: Datastore, states: Array, times: Times, forecast: Array, now: int
 ) -> dict[str, Sums]:
     """Sums of the model and the simple forecasts for one analysis time.
 
     Arguments:
-        reference: Fitted simple forecasts.
-        states: Up to the analysis and at the lead times.
+        references: Fitted simple forecasts.
+        store: The truth.
+        states: Up to the analysis and at every step to the last lead time.
         times: Of the states.
         forecast: ``(T, V, y, x)``.
+        now: Place of the analysis time.
     """
-    now = len(states) - len(forecast) - 1
-    truth, mean = states[now + 1 :], reference.climatology.at(times)
-    anomalies = states - mean
-    frame = anomalies[now + 1 :]
-    if not reference.sees_boundary:
-        frame = np.broadcast_to(anomalies[now], frame.shape)
-    past, mean = anomalies[: now + 1], mean[now + 1 :]
-    candidates = {
-        "model": forecast,
-        "linear_stencil": roll_stencil(reference.stencil, past[-2:], frame) + mean,
-        "five_point_stencil": roll_stencil(reference.cross, past[-2:], frame) + mean,
+    mean = references.mean(store, times, states.shape)
+    leads = now + references.settings.lead_steps
+    truth, expected = states[leads], mean[leads]
+    if references.climatology is None:
+        expected = np.full_like(truth, np.nan)
+    candidates = {"model": forecast, **simple_forecasts(references, states, mean, now)}
+    return {
+        name: sums(field, truth, expected, references.weights) for name, field in candidates.items()
     }
-    if reference.components is not None:
-        candidates["principal_components"] = (
-            forecast_components(reference.components, past, frame) + mean
-        )
-    if now > 1:
-        candidates["same_hour_yesterday"] = same_hour_yesterday(states[: now + 1], len(truth))
-    candidates["persistence"] = np.broadcast_to(states[now], truth.shape)
-    candidates["climatology"] = mean
-    return {name: sums(field, truth, mean, reference.weights) for name, field in candidates.items()}
 
 
-def _spectra(reference: _Reference, truth: Array, forecast: Array) -> dict[str, Array]:
-    w = reference.width
+def _spectra(references: References, truth: Array, forecast: Array) -> dict[str, Array]:
+    w = references.settings.width
     inside = (..., slice(w, truth.shape[-2] - w), slice(w, truth.shape[-1] - w))
     return {
         "model": radial_spectrum(forecast[inside])[1],
@@ -193,16 +192,37 @@ def _share(count: int) -> NDArray[np.int64]:
     return np.arange(count)
 
 
+def _truth(forecasts: ForecastFile, truth: str | None) -> Datastore:
+    """The store that a forecast was made from, or another one."""
+    names = list(dict.fromkeys(feature.variable for feature in forecasts.features))
+    if truth is not None:
+        return open_datastore(truth, names)
+    if "data" not in forecasts.attributes:
+        raise InputError(
+            f"{forecasts.path}: it doesn't say where its truth is; name it with --truth"
+        )
+    place = str(forecasts.attributes["data"])
+    paths = json.loads(place) if place.startswith("[") else place
+    return open_datastore(paths, names, **truth_options(forecasts.attributes))
+
+
 def verify_store(
-    forecast: str, truth: str | None = None, *, uniform: bool = False, progress: bool = True
+    forecast: str,
+    truth: str | None = None,
+    *,
+    rename: dict[str, str] | None = None,
+    uniform: bool = False,
+    progress: bool = True,
 ) -> Verification:
     """Score every forecast of a store and the simple forecasts from the same analyses.
 
     Under torch.distributed each rank scores its share, and all get the scores of all.
 
     Arguments:
-        forecast: Store that ``neural-lam forecast`` wrote.
+        forecast: Store that ``neural-lam forecast`` wrote, or another one in WeatherBench2's
+            layout.
         truth: Store of the truth; by default the one the forecast was made from.
+        rename: New names of the forecasts' variables and coordinates, by the store's.
         uniform: Whether grid points count alike instead of by their area, as those of a projected
             grid always do.
         progress: Whether to show a bar.
@@ -210,43 +230,56 @@ def verify_store(
     Raises:
         ValueError: The stores don't fit together.
     """
-    data = open_store(forecast)
-    names = [str(name) for name in data.data_vars]
-    if "data" not in data.attrs and truth is None:
-        raise InputError(f"{forecast}: it doesn't say where its truth is; name it with --truth")
-    store = open_datastore(truth or str(data.attrs["data"]), names)
-    _same_grid(store, data, forecast)
-    first = _position(store, data["time"].values[0], 1)
-    settings = _settings(data, forecast, first)
-    reference = _reference(store, settings, uniform=uniform)
-    period = _period(store)
-    history = 1 + (period if period is not None and first >= period else 1)
+    forecasts = open_forecasts(forecast, rename)
+    store = _truth(forecasts, truth)
+    same_grid(store, forecasts)
+    features = shared_features(store, forecasts)
+    chosen = [store.features.index(feature) for feature in features]
+    steps = lead_steps(store, forecasts)
+    starts = _starts(store, forecasts, int(steps[-1]))
+    settings = _settings(forecasts, steps, starts)
+    references = fit_references(store, chosen, settings, uniform=uniform)
     rows: dict[str, list[Sums]] = {}
     spectra: list[dict[str, Array]] = []
-    share = _share(data.sizes["time"])
-    for number in tqdm(share, desc="verify", disable=not progress):
-        now = _position(store, data["time"].values[number], settings.num_steps)
-        window = slice(now + 1 - history, now + 1 + settings.num_steps)
-        states = _fields(store, window.start, window.stop)
-        field = _stack(data.isel(time=number), names, store.dims)
-        if not np.isfinite(field).all():
-            when = np.datetime_as_string(data["time"].values[number], unit="m")
-            raise InputError(f"{forecast}: the forecast from {when} has missing values")
-        found = _compare(reference, states, store.times[window], field)
-        for name, row in found.items():
-            rows.setdefault(name, []).append(row)
-        spectra.append(_spectra(reference, states[history:], field))
+    share = _share(len(starts.numbers))
+    regular = len(store.dims) == 2 and bool(store.availability.mask[:, chosen].all())
+    for row in tqdm(share, desc="verify", disable=not progress):
+        place, number = int(starts.places[row]), int(starts.numbers[row])
+        window = slice(place - starts.history, place + int(steps[-1]) + 1)
+        states = _fields(store, chosen, window.start, window.stop)
+        field = forecasts.read(number, features)
+        _check_finite(forecasts, number, field, references.weights)
+        now = starts.history
+        found = _compare(references, store, states, store.times[window], field, now)
+        for name, entry in found.items():
+            rows.setdefault(name, []).append(entry)
+        if regular and min(store.shape) > 2 * settings.width + 1:
+            spectra.append(_spectra(references, states[now + steps], field))
     stacked = {name: Sums(*map(np.stack, zip(*row, strict=True))) for name, row in rows.items()}
     total = gathered(stacked, share)
-    features = [feature.name for feature in store.features]
+    times = forecasts.times[starts.numbers]
     table = scores(
-        total, features, data["prediction_timedelta"].values, block=_block(data["time"].values)
-    ).assign_coords(time=data["time"].values)
-    alike = len(np.unique(reference.weights[reference.weights > 0])) == 1
+        total, [f.name for f in features], forecasts.lead_times, block=_block(times)
+    ).assign_coords(time=forecasts.calendar.dates(times))
+    # Weights differ by area, or not at all.
+    positive = references.weights[references.weights > 0]
+    alike = len(np.unique(positive)) == 1
     table.attrs["weights"] = "uniform" if alike else "area"
-    return Verification(
-        _with_spectra(table, spectra, data.sizes["time"]), store, data, settings.width
-    )
+    table.attrs["num_left_out"] = len(forecasts.times) - len(starts.numbers)
+    if spectra:
+        table = _with_spectra(table, spectra, len(starts.numbers))
+    return Verification(table, store, forecasts, features, starts.numbers, settings.width)
+
+
+def _check_finite(forecasts: ForecastFile, number: int, field: Array, weights: Array) -> None:
+    missing = ~np.isfinite(field) & (weights > 0)
+    if missing.any():
+        lead, feature = np.argwhere(missing)[0][:2]
+        when = forecasts.calendar.label(forecasts.times[number])
+        raise InputError(
+            f"{forecasts.path}: the forecast from {when} has missing values at"
+            f" {hours(forecasts.lead_times[lead])} (feature {feature + 1})"
+        )
 
 
 def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]], count: int) -> xr.Dataset:
@@ -264,65 +297,9 @@ def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]], count: int
     )
 
 
-def _same_grid(store: Datastore, data: xr.Dataset, path: str) -> None:
-    if any(name not in data.sizes for name in store.dims):
-        raise InputError(f"{store.path}: its dimensions {store.dims} are not those of {path}")
-    shape = tuple(data.sizes[name] for name in store.dims)
-    if store.shape != shape:
-        raise InputError(f"{store.path}: its grid {store.shape} is not that of {path}, {shape}")
-    for name, values in zip(store.dims, (store.rows, store.columns), strict=True):
-        apart = float(np.abs(values - data[name].values).max())
-        if apart > 1e-4 * max(1.0, float(np.abs(values).max()) / 1e3):
-            raise InputError(f"{store.path}: its {name} is up to {apart:g} from that of {path}")
-
-
-def _position(store: Datastore, analysis: np.datetime64, num_steps: int) -> int:
-    """Index of an analysis time in the truth, which has to reach over the lead times."""
-    position = int(np.searchsorted(store.times, analysis))
-    if position + num_steps >= len(store.times) or store.times[position] != analysis:
-        raise InputError(f"{store.path}: no truth for the forecast from {analysis}")
-    return position
-
-
-def _block(times: NDArray[np.datetime64]) -> int:
+def _block(times: Times) -> int:
     """Forecasts in two days, over which synoptic errors are correlated."""
     if len(times) < 2:
         return 1
-    return max(1, int(np.ceil(np.timedelta64(2, "D") / (times[1] - times[0]))))
-
-
-def skill(table: xr.Dataset) -> dict[str, Any]:
-    """RMSE by feature, forecast and lead time, and the model's in parts of each simple one's."""
-    hours = [f"{h:g}h" for h in table["prediction_timedelta"].values / np.timedelta64(1, "h")]
-    answer: dict[str, Any] = {}
-    for feature in table["feature"].values:
-        rmse = table["rmse"].sel(feature=feature)
-        model = rmse.sel(forecast="model").values
-        names = [str(name) for name in table["forecast"].values]
-        of = {name: rmse.sel(forecast=name).values for name in names}
-        answer[str(feature)] = {
-            "rmse": {name: _by(hours, values) for name, values in of.items()},
-            "model_over": {name: _by(hours, model / of[name]) for name in names[1:]},
-        }
-    return answer
-
-
-def _by(hours: list[str], values: Array) -> dict[str, float]:
-    return {hour: round(float(value), 5) for hour, value in zip(hours, values, strict=True)}
-
-
-def environment() -> dict[str, str]:
-    """Versions that a result depends on."""
-    return {
-        "neural-lam": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON, whole or not at all; a number that isn't finite is an error."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    step = np.median(np.diff(np.sort(times)).astype(np.int64))
+    return max(1, int(np.ceil(2 * 86400 * 1e9 / max(float(step), 1.0))))

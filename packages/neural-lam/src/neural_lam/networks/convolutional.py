@@ -1,0 +1,175 @@
+r"""A convolutional U-Net on regular grids: gated blocks at half and at a quarter of the resolution.
+
+Two by two grid points become the channels of one. A block adds to its input what a 3 x 3
+convolution and a gate make of it,
+
+.. math:: (p, q) = A * h, \qquad h \leftarrow h + B\,(\mathrm{SiLU}(p) \odot q),
+
+so that fields are multiplied, as advection does. :math:`B` starts at zero: at first a network
+passes its input through, and its output is zero.
+
+References:
+    Ronneberger, Fischer & Brox (2015), U-Net; Dauphin et al. (2017), Language modeling with gated
+    convolutional networks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neural_lam.graphs.graph import Graph
+from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.shell.errors import InputError
+
+__all__ = ["ConvLAM", "GatedBlock", "Padding", "from_image", "to_image"]
+
+
+# Bound of the outputs, in their usual sizes: beyond it, products of products run away in a rollout.
+_LIMIT = 20.0
+
+
+class Padding(NamedTuple):
+    """What lies beyond the edge of a grid.
+
+    Arguments:
+        wraps: Whether the last column is followed by the first, as around the globe.
+    """
+
+    wraps: bool
+
+    def __call__(self, image: Tensor, width: int) -> Tensor:
+        """An image ``(B, C, y, x)`` with that many points more on each side."""
+        if self.wraps:
+            image = F.pad(image, (width, width, 0, 0), mode="circular")
+            return F.pad(image, (0, 0, width, width))
+        return F.pad(image, (width, width, width, width))
+
+
+def to_image(features: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Node-first features ``(G, B, F)`` as images ``(B, F, y, x)``, channels last in memory."""
+    rows, columns = shape
+    by_batch = features.transpose(0, 1).reshape(features.shape[1], rows, columns, -1)
+    return by_batch.permute(0, 3, 1, 2)
+
+
+def from_image(image: Tensor) -> Tensor:
+    """Images ``(B, F, y, x)`` as node-first features ``(G, B, F)``."""
+    return image.flatten(2).permute(2, 0, 1)
+
+
+class _Convolution(nn.Module):
+    """A 3 x 3 convolution that knows what lies beyond the edge."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, padding: Padding) -> None:
+        super().__init__()
+        self.padding = padding
+        self.convolution = nn.Conv2d(num_inputs, num_outputs, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.padding.wraps:
+            output: Tensor = self.convolution(self.padding(image, 1))
+            return output
+        return F.conv2d(image, self.convolution.weight, self.convolution.bias, padding=1)
+
+
+class GatedBlock(nn.Module):
+    """A residual gated convolution.
+
+    Arguments:
+        num_channels: Channels in and out.
+        padding: What lies beyond the edge.
+    """
+
+    def __init__(self, num_channels: int, padding: Padding) -> None:
+        super().__init__()
+        self.inner = _Convolution(num_channels, 2 * num_channels, padding)
+        self.outer = nn.Conv2d(num_channels, num_channels, 1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, y, x)`` to the same."""
+        p, q = self.inner(image).chunk(2, dim=1)
+        output: Tensor = image + self.outer(F.silu(p) * q)
+        return output
+
+
+def _blocks(count: int, num_channels: int, padding: Padding) -> nn.Sequential:
+    return nn.Sequential(*(GatedBlock(num_channels, padding) for _ in range(count)))
+
+
+class ConvLAM(GridNetwork):
+    """A convolutional U-Net on a grid of rows and columns.
+
+    Rows and columns may be of any number; beyond the edge of a limited area lie zeros, around
+    the globe the first column follows the last.
+
+    Arguments:
+        graph: Whose grid it acts on; its mesh isn't used.
+        num_inputs: Features of a grid node.
+        num_outputs: Outputs of a grid node.
+        hidden_size: Channels at half the resolution.
+        coarse_size: Channels at a quarter.
+        num_blocks: Blocks at half the resolution, a half of them before and a half after the
+            coarse ones.
+        num_coarse_blocks: Blocks at a quarter.
+
+    Raises:
+        InputError: The grid has no rows and columns, or a size is too small.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        num_inputs: int,
+        num_outputs: int,
+        hidden_size: int = 48,
+        coarse_size: int = 64,
+        num_blocks: int = 4,
+        num_coarse_blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        if graph.shape is None:
+            raise InputError("ConvLAM needs a grid of rows and columns: use GraphLAM")
+        for name, value in (("num_blocks", num_blocks), ("num_coarse_blocks", num_coarse_blocks)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        self.shape, self.padding = graph.shape, Padding(graph.wraps)
+        first = num_blocks // 2
+        self.stem = _Convolution(4 * num_inputs, hidden_size, self.padding)
+        self.before = _blocks(first, hidden_size, self.padding)
+        self.down = nn.Conv2d(hidden_size, coarse_size, 2, stride=2)
+        self.coarse = _blocks(num_coarse_blocks, coarse_size, self.padding)
+        self.up = nn.ConvTranspose2d(coarse_size, hidden_size, 2, stride=2)
+        self.after = _blocks(num_blocks - first, hidden_size, self.padding)
+        self.head = _Convolution(hidden_size, 4 * num_outputs, self.padding)
+        nn.init.zeros_(self.head.convolution.weight)
+        nn.init.zeros_(self.head.convolution.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def output_layer(self) -> nn.Module:
+        """The last convolution."""
+        return self.head.convolution
+
+    def embed(self) -> None:
+        """Nothing is shared by the steps of a rollout."""
+
+    def _filled(self, image: Tensor) -> Tensor:
+        """The image with rows and columns repeated up to multiples of four."""
+        rows, columns = ((-size) % 4 for size in self.shape)
+        if not rows and not columns:
+            return image
+        mode = "circular" if self.padding.wraps else "replicate"
+        image = F.pad(image, (0, columns, 0, 0), mode=mode) if columns else image
+        return F.pad(image, (0, 0, 0, rows), mode="replicate") if rows else image
+
+    def forward(self, features: Tensor, embedded: None = None) -> Tensor:
+        """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
+        image = self._filled(to_image(features, self.shape))
+        hidden = self.before(self.stem(F.pixel_unshuffle(image, 2)))
+        hidden = self.after(hidden + self.up(self.coarse(self.down(hidden))))
+        output = _LIMIT * torch.tanh(F.pixel_shuffle(self.head(hidden), 2) / _LIMIT)
+        return from_image(output[..., : self.shape[0], : self.shape[1]])
