@@ -77,3 +77,12 @@ def test_our_names_are_never_resolved_from_an_index():
     }
     # Upstream's own release is installed on purpose, by its exact version, as a peer.
     assert not {path: text for path, text in found.items() if "neural-lam==0.7" not in text}
+
+
+@pytest.mark.parametrize("package", MODULES)
+def test_the_page_on_development_shows_the_floors_of_the_house(package):
+    page = (ROOT / "docs" / "guides" / "development.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{package}` |"))
+    source = ROOT / "packages" / package / "src" / MODULES[package]
+    rooms = {path.parent.name for path in source.glob("*/*.py")}
+    assert set(re.findall(r"`(\w+)`", row.split("|")[2])) == rooms

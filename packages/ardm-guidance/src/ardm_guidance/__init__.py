@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ardm_guidance.sites.molecules import MoleculeAlphabet as MoleculeAlphabet
     from ardm_guidance.sites.molecules import canonical_smiles as canonical_smiles
     from ardm_guidance.sites.molecules import read_smiles as read_smiles
+    from ardm_guidance.sites.shortcuts import shortcuts as shortcuts
     from ardm_guidance.training.discriminator import DiscriminatorData as DiscriminatorData
     from ardm_guidance.training.discriminator import MoleculeDiscriminator as MoleculeDiscriminator
     from ardm_guidance.training.discriminator import load_discriminator as load_discriminator
@@ -101,6 +102,7 @@ _EXPORTS = {
     "score": "scores.evaluation",
     "select": "guidance.smc",
     "select_groups": "guidance.smc",
+    "shortcuts": "sites.shortcuts",
     "to_pyg": "data.pyg",
 }
 

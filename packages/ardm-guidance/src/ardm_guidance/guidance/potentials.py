@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK
+from ardm_guidance.sites.shortcuts import pays
 
 __all__ = ["Hard", "LateStart", "Potential", "Product", "Reward", "Tempered", "per_class"]
 
@@ -158,7 +159,10 @@ class LateStart(Potential):
     def forward(self, sites: Tensor) -> Tensor:
         r""":math:`\log W`, or zero; complete objects always count."""
         early = torch.zeros(len(sites), dtype=torch.double, device=sites.device)
-        rows = self._counting(sites, 0)
+        counts = self._counting(sites, 0)
+        if not pays(sites.device):
+            return torch.where(counts, self.potential(sites).double(), early)
+        rows = counts.nonzero()[:, 0]
         if not len(rows):
             return early
         return early.index_put((rows,), self.potential(sites[rows]).double())
@@ -167,17 +171,20 @@ class LateStart(Potential):
         """As the potential does."""
         early = torch.zeros(allowed.shape, dtype=torch.double, device=sites.device)
         early = early.masked_fill(~allowed, -torch.inf)
-        rows = self._counting(sites, 1)
+        counts = self._counting(sites, 1)
+        if not pays(sites.device):
+            ahead = self.potential.look_ahead(sites, positions, allowed).double()
+            return torch.where(counts[:, None], ahead, early)
+        rows = counts.nonzero()[:, 0]
         if not len(rows):
             return early
         values = self.potential.look_ahead(sites[rows], positions[rows], allowed[rows])
         return early.index_put((rows,), values.double())
 
     def _counting(self, sites: Tensor, more: int) -> Tensor:
-        """Numbers of the objects that :math:`W` counts of."""
+        """Whether :math:`W` counts, ``(B,)``."""
         hidden = (sites == MASK).sum(-1)
-        counts = ((sites >= 0).sum(-1) + more >= self.start) | (hidden <= more)
-        return counts.nonzero()[:, 0]
+        return ((sites >= 0).sum(-1) + more >= self.start) | (hidden <= more)
 
 
 class Product(Potential):

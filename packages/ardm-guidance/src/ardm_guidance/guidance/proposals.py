@@ -31,6 +31,7 @@ from torch import Tensor
 from ardm_guidance.guidance.potentials import Potential
 from ardm_guidance.models.ardm import Conditionals, sample
 from ardm_guidance.sites.graphs import MASK
+from ardm_guidance.sites.shortcuts import pays
 
 __all__ = ["Best", "Guided", "Proposal", "Proposing", "best_of", "bootstrap", "fully_adapted"]
 
@@ -98,8 +99,12 @@ def _look_ahead(
     """The potential after each class, ``(B, K)``, asked only where it matters."""
     hidden = sites == MASK
     choice = (allowed.sum(-1) > 1) | (hidden.sum(-1) == 1)
-    rows = (choice & hidden.gather(-1, at[:, None])[:, 0]).nonzero()[:, 0]
+    asked = choice & hidden.gather(-1, at[:, None])[:, 0]
     values = log_value.double()[:, None].expand(allowed.shape).masked_fill(~allowed, -torch.inf)
+    if not pays(sites.device):
+        ahead = potential.look_ahead(sites, at, allowed).double()
+        return torch.where(asked[:, None], ahead, values)
+    rows = asked.nonzero()[:, 0]
     if not len(rows):
         return values
     found = potential.look_ahead(sites[rows], at[rows], allowed[rows])

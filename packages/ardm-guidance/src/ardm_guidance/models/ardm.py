@@ -31,6 +31,7 @@ from ardm_guidance.models.networks import Pointed
 from ardm_guidance.models.orders import ranks
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK, PAD
+from ardm_guidance.sites.shortcuts import pays
 
 __all__ = [
     "Conditionals",
@@ -126,6 +127,8 @@ class OrderAgnosticARDM(nn.Module):
         if allowed is None:
             return network.at(sites, positions).log_softmax(-1)
         allowed = allowed[:, 0]
+        if not pays(sites.device):
+            return network.at(sites, positions).masked_fill(~allowed, -torch.inf).log_softmax(-1)
         hidden = sites.gather(-1, positions[:, None])[:, 0] == MASK
         rows = (hidden & (allowed.sum(-1) > 1)).nonzero()[:, 0]
         logits = torch.zeros(allowed.shape, device=sites.device)

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm_guidance.sites.graphs import MASK, PAD, node_count, pairs, to_dense
+from ardm_guidance.sites.shortcuts import pays
 
 __all__ = ["Connectivity", "Constraint", "Valence", "closure", "completable"]
 
@@ -204,6 +205,8 @@ def completable(sites: Tensor, capacities: Tensor, num_rounds: int = 2) -> Tenso
     """
     bonds = _bonds(sites.flatten(0, -2), capacities)
     feasible = _supplied(bonds)
+    if not pays(sites.device):
+        return _completable_everywhere(bonds, feasible, num_rounds).view(sites.shape[:-1])
     rows = (feasible & ~_dense(bonds)).nonzero()[:, 0]
     bonds = _rows(bonds, rows)
     holds = _connected(bonds)
@@ -214,6 +217,20 @@ def completable(sites: Tensor, capacities: Tensor, num_rounds: int = 2) -> Tenso
         holds = _connected(bonds) & _supplied(bonds)
         feasible = feasible.index_put((rows,), holds)
     return feasible.view(sites.shape[:-1])
+
+
+def _completable_everywhere(bonds: Bonds, feasible: Tensor, num_rounds: int) -> Tensor:
+    """The same checks of every graph, without a look at the values."""
+    feasible = feasible & _connected(bonds)
+    for _ in range(num_rounds):
+        # Bridges are of connected graphs; the others have their answer, and get all their bonds.
+        whole = bonds.present[..., :, None] & bonds.present[..., None, :]
+        graph = torch.where(feasible[..., None, None], _graph(bonds), whole)
+        made = bonds.masked & _bridges(graph, bonds.present)
+        orders, room = bonds.orders + made, bonds.room - made.sum(-1)
+        bonds = Bonds(orders, bonds.masked & ~made, room, bonds.present)
+        feasible = feasible & _connected(bonds) & _supplied(bonds)
+    return feasible
 
 
 class Connectivity(Constraint):
@@ -251,9 +268,12 @@ class Connectivity(Constraint):
         tried = self.tried[edge]
         # Where one class fits, it is taken in any case.
         asked = fits.gather(-1, tried) & (fits.sum(-1, keepdim=True) > 1)
-        candidates = _with_class(sites, positions, tried)[asked]
-        answers = completable(candidates, self.capacities, self.num_rounds)
-        possible = torch.ones_like(asked).masked_scatter(asked, answers)
+        candidates = _with_class(sites, positions, tried)
+        if pays(sites.device):
+            answers = completable(candidates[asked], self.capacities, self.num_rounds)
+            possible = torch.ones_like(asked).masked_scatter(asked, answers)
+        else:
+            possible = completable(candidates, self.capacities, self.num_rounds) | ~asked
         allowed = fits & possible.gather(-1, self.answers[edge])
         return torch.where(allowed.any(-1, keepdim=True), allowed, fits)
 

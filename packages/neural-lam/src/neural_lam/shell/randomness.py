@@ -45,6 +45,17 @@ def _mix(x: Tensor) -> Tensor:
     return z ^ _shift(z, 31)
 
 
+_ALL = (1 << 64) - 1
+
+
+def _mix_int(x: int) -> int:
+    """As :func:`_mix`, on the host."""
+    z = (x + _GOLDEN) & _ALL
+    z = ((z ^ (z >> 30)) * _FIRST) & _ALL
+    z = ((z ^ (z >> 27)) * _SECOND) & _ALL
+    return z ^ (z >> 31)
+
+
 def _words(seed: int, step: int, index: Tensor, shape: tuple[int, ...]) -> Tensor:
     key = torch.zeros_like(index, dtype=torch.int64)
     for part in (seed, step, index):
@@ -96,7 +107,7 @@ def keyed_normal(
 
 def keyed_generator(seed: int, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose stream is a function of ``(seed, *key)``."""
-    word = torch.tensor(0)
+    word = 0
     for part in (seed, *key):
-        word = _mix(word ^ part)
-    return torch.Generator(device).manual_seed(int(_shift(word, 1)))
+        word = _mix_int(word ^ (part & _ALL))
+    return torch.Generator(device).manual_seed(word >> 1)
