@@ -29,10 +29,10 @@ class DeviceMode(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if function in FACTORIES and "device" not in kwargs:
-            # A generator of a device, or a tensor among the arguments, says where.
-            if not (function is torch.as_tensor and isinstance(args[0], torch.Tensor)):
-                raise AssertionError(f"torch.{function.__name__} without a device")
+        # A tensor handed to as_tensor says where it is.
+        placed = function is torch.as_tensor and isinstance(args[0], torch.Tensor)
+        if function in FACTORIES and "device" not in kwargs and not placed:
+            raise AssertionError(f"torch.{function.__name__} without a device")
         name = getattr(function, "__name__", "")
         if name in SYNCS:
             self.syncs[name] += 1
