@@ -42,6 +42,9 @@ class NoTwoOnes(Constraint):
         used = (sites == 1).any(-1)[:, None].expand(positions.shape)
         return torch.stack([torch.ones_like(used), ~used], -1)
 
+    def holds(self, sites):
+        return (sites == 1).sum(-1) <= 1
+
 
 OBJECTS = torch.tensor(list(product(range(CLASSES), repeat=DIMENSION)))
 ORDERS = torch.tensor(list(permutations(range(DIMENSION))))

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from ardm_guidance.guidance.potentials import Hard, LateStart, Product, Reward, Tempered, per_class
+from ardm_guidance.guidance.proposals import bootstrap, fully_adapted
 from ardm_guidance.guidance.smc import run
 from ardm_guidance.models.ardm import OrderAgnosticARDM
 from ardm_guidance.models.orders import uniform
-from ardm_guidance.sites.constraints import Valence
+from ardm_guidance.sites.constraints import Connectivity, Valence
 from ardm_guidance.sites.graphs import MASK, masked_graphs, to_dense
 
 
@@ -116,3 +117,59 @@ def test_conditioning_on_the_valence_has_the_normaliser_in_the_weight():
     assert (constraint(finished.sites.flatten(0, 1)) == 0).all()
     expected = (edges.clamp(min=0).sum(-1) <= capacities[nodes]).all(-1)
     assert torch.equal(constraint(every) == 0, expected)
+
+
+CAPACITIES = torch.tensor([3, 1])
+
+
+def three_atoms():
+    """All graphs of three atoms of two classes, and which are connected within the valences."""
+    grids = [range(2)] * 3 + [range(3)] * 3
+    every = torch.cartesian_prod(*(torch.tensor(list(grid)) for grid in grids))
+    nodes, edges = to_dense(every)
+    within = (edges.clamp(min=0).sum(-1) <= CAPACITIES[nodes]).all(-1)
+    joined = (edges > 0).float()
+    reach = (torch.eye(3) + joined + joined @ joined).bool().all(-1).all(-1)
+    return every, within & reach
+
+
+def test_a_hard_potential_asks_complete_objects_for_the_property_itself():
+    every, connected = three_atoms()
+    hard = Hard(Connectivity(CAPACITIES.tolist(), 3))
+    assert torch.equal(hard(every) == 0, connected)
+    # Three atoms without a bond, `C.C.C`.
+    assert hard(torch.zeros(1, 6, dtype=torch.long)) == -torch.inf
+
+
+@pytest.mark.parametrize("constraint", [Connectivity, Valence])
+def test_a_hard_potential_is_one_function_whichever_way_it_is_asked(constraint):
+    hard = Hard(constraint(CAPACITIES.tolist(), 3))
+    source = torch.Generator().manual_seed(1)
+    every, _ = three_atoms()
+    rows = every[torch.randint(len(every), (300,), generator=source)]
+    rows = torch.where(torch.rand(rows.shape, generator=source) < 0.4, MASK, rows)
+    at = torch.randint(6, (300,), generator=source)
+    rows = rows.scatter(1, at[:, None], MASK)
+    allowed = torch.arange(3) < torch.where(at < 3, 2, 3)[:, None]
+    ahead = hard.look_ahead(rows, at, allowed)
+    for k in range(3):
+        fits = allowed[:, k]
+        after = hard(rows[fits].scatter(1, at[fits, None], k))
+        assert torch.equal(ahead[fits, k].double(), after.double())
+        assert (ahead[~fits, k] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("propose", [bootstrap, fully_adapted])
+def test_the_share_of_connected_graphs_comes_out_by_either_proposal(propose):
+    _, connected = three_atoms()
+    sites = masked_graphs(torch.full((4000, 6), 3), 3)
+    generator = torch.Generator().manual_seed(2)
+    finished = run(
+        OrderAgnosticARDM(Uniform()), Hard(Connectivity(CAPACITIES.tolist(), 3)), sites,
+        uniform(sites, generator=generator),
+        torch.rand(sites.shape, generator=generator, dtype=torch.float64),
+        propose=propose, generator=generator,
+    )  # fmt: skip
+    z, share = finished.log_normalizer.exp(), connected.double().mean()
+    assert abs(z.mean() - share) <= 3.5 * z.std() / len(z) ** 0.5
+    assert 0.02 < share < 0.5

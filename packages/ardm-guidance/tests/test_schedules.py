@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from ardm_guidance.guidance.toys import consistent, objects, total_variation
-from ardm_guidance.models.ardm import sample
+from ardm_guidance.models.ardm import OrderAgnosticARDM, sample
 from ardm_guidance.models.parallel import Schedule, best_schedule, sample_parallel, schedule_cost
-from ardm_guidance.sites.graphs import MASK
+from ardm_guidance.sites.constraints import Connectivity, Valence
+from ardm_guidance.sites.graphs import MASK, masked_graphs
 
 
 def brute_force(step_costs, num_calls):
@@ -79,3 +80,45 @@ def test_one_call_draws_the_product_of_the_marginals(toy):
     error = (product * (1 - product) / len(drawn)).sqrt()
     assert ((share - product).abs() <= 4.5 * error).all()
     assert total_variation(product, p.flatten()) > 0.05
+
+
+class Flat(torch.nn.Module):
+    """The same logits everywhere: 3 atom classes and bonds of order 0 to 2."""
+
+    def forward(self, sites):
+        logits = torch.tensor([0.1, 0.8, -0.2])
+        return logits.expand(*sites.shape, 3)
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 10])
+@pytest.mark.parametrize("constraint", [Valence, Connectivity])
+def test_constraints_hold_however_many_sites_a_call_takes(number, constraint):
+    capacities = [4, 2, 1]
+    base = OrderAgnosticARDM(Flat(), [Valence(capacities, 3), constraint(capacities, 3)])
+    sites = masked_graphs(torch.full((600,), 4), 4)
+    source = torch.Generator().manual_seed(number)
+    order = torch.rand(sites.shape, generator=source).argsort(-1)
+    noise = torch.rand(sites.shape, generator=source, dtype=torch.float64)
+    drawn = sample_parallel(base, sites, order, noise, Schedule(list(range(0, 10, number)), 0.0))
+    assert Valence(capacities, 3).holds(drawn.sites).all()
+
+
+def test_the_log_probability_of_a_parallel_draw_is_exact():
+    """Frequencies of the objects of two atoms against what the draws say of themselves."""
+    base = OrderAgnosticARDM(Flat(), [Valence([2, 2, 1], 3)])
+    count = 60_000
+    sites = masked_graphs(torch.full((count,), 2), 2)
+    source = torch.Generator().manual_seed(3)
+    order = torch.tensor([0, 2, 1]).expand(count, 3)
+    noise = torch.rand(sites.shape, generator=source, dtype=torch.float64)
+    drawn = sample_parallel(base, sites, order, noise, Schedule([0], 0.0))
+    found, inverse = drawn.sites.unique(dim=0, return_inverse=True)
+    total = 0.0
+    for index in range(len(found)):
+        rows = inverse == index
+        assert len(drawn.log_prob[rows].unique()) == 1
+        p = float(drawn.log_prob[rows][0].exp())
+        total += p
+        share = float(rows.double().mean())
+        assert abs(share - p) <= 4.5 * (p * (1 - p) / count) ** 0.5
+    assert total == pytest.approx(1.0, abs=1e-5)

@@ -79,9 +79,10 @@ class Reward(Potential):
 
 
 class Hard(Potential):
-    """One on the objects that a constraint allows, zero on others.
+    """One on the objects that have a property, zero on others.
 
-    The law is then the model *conditioned* on the constraint, whereas a constraint given
+    Of partial objects it is one where a completion may still have the property; complete ones
+    are asked for the property itself, so that the target doesn't depend on the path.  The law is then the model *conditioned* on the constraint, whereas a constraint given
     to the model itself changes each conditional.  The two differ, and the normaliser of
     the conditionals is what enters the weight.
 
@@ -94,30 +95,13 @@ class Hard(Potential):
         self.constraint = constraint
 
     def forward(self, sites: Tensor) -> Tensor:
-        """Zero where some class is allowed at every hidden site.
-
-        A class is only refused before it is shown, so that an object reached through
-        :meth:`look_ahead` is allowed where it is complete.
-        """
-        every = torch.arange(sites.shape[-1], device=sites.device).expand(sites.shape)
-        own = self.constraint(*_hide_each(sites, every)).squeeze(-2)
-        own = own.view(*sites.shape, -1)
-        shown = own.gather(-1, sites.clamp(min=0)[..., None])[..., 0]
-        fine = torch.where(sites == MASK, own.any(-1), shown | (sites < 0)).all(-1)
+        """Zero, or minus infinity where the property is out of reach."""
+        fine = self.constraint.holds(sites)
         return torch.zeros(fine.shape, device=sites.device).masked_fill(~fine, -torch.inf)
 
     def look_ahead(self, sites: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
-        """The constraint at the position."""
-        fine = allowed & self.constraint(sites, positions[:, None])[:, 0]
-        return torch.zeros(fine.shape, device=sites.device).masked_fill(~fine, -torch.inf)
-
-
-def _hide_each(sites: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Every object once for each site, with this site hidden unless it is padding."""
-    rows = sites[:, None].repeat(1, sites.shape[-1], 1)
-    hidden = torch.where(sites < 0, sites, MASK)
-    rows = rows.scatter(-1, positions[..., None], hidden[..., None])
-    return rows.flatten(0, 1), positions.reshape(-1, 1)
+        """The property after each class: the same function as :meth:`forward`."""
+        return per_class(self, sites, positions, allowed)
 
 
 class Tempered(Potential):

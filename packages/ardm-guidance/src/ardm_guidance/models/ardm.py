@@ -22,7 +22,7 @@ References:
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from ardm_guidance.sites.shortcuts import pays
 
 __all__ = [
     "Conditionals",
+    "Masked",
     "OrderAgnosticARDM",
     "Samples",
     "bound",
@@ -66,6 +67,19 @@ class Conditionals(Protocol):
         ...
 
 
+@runtime_checkable
+class Masked(Protocol):
+    """Conditionals whose constraints can be asked apart from the network."""
+
+    def logits_at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """What the network says of some sites, before any constraint, ``(B, P, K)``."""
+        ...
+
+    def allowed(self, sites: Tensor, positions: Tensor) -> Tensor | None:
+        """Classes within all constraints, ``(B, P, K)``; none where there is no constraint."""
+        ...
+
+
 class OrderAgnosticARDM(nn.Module):
     """A network with hard constraints: the law of each site given the ones shown.
 
@@ -92,6 +106,13 @@ class OrderAgnosticARDM(nn.Module):
         every = torch.arange(sites.shape[-1], device=sites.device).expand(sites.shape)
         return self.log_probs_at(sites, every)
 
+    def logits_at(self, sites: Tensor, positions: Tensor) -> Tensor:
+        """What the network says of some sites, before any constraint, ``(B, P, K)``."""
+        if isinstance(self.network, Pointed) and positions.shape[-1] == 1:
+            return self.network.at(sites, positions[:, 0])[:, None]
+        logits: Tensor = self.network(sites)
+        return logits.gather(-2, positions[..., None].expand(*positions.shape, logits.shape[-1]))
+
     def log_probs_at(self, sites: Tensor, positions: Tensor) -> Tensor:
         """Log-probabilities of the classes at some sites.
 
@@ -102,17 +123,15 @@ class OrderAgnosticARDM(nn.Module):
         Returns:
             ``(B, P, K)``; meaningless at sites that are shown or padding.
         """
-        allowed = self._allowed(sites, positions)
+        allowed = self.allowed(sites, positions)
         if isinstance(self.network, Pointed) and positions.shape[-1] == 1:
             return self._log_probs_of_one(self.network, sites, positions[:, 0], allowed)[:, None]
-        logits: Tensor = self.network(sites)
-        index = positions[..., None].expand(*positions.shape, logits.shape[-1])
-        logits = logits.gather(-2, index)
+        logits = self.logits_at(sites, positions)
         logits = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
         return logits.log_softmax(-1)
 
-    def _allowed(self, sites: Tensor, positions: Tensor) -> Tensor | None:
-        """Classes within all constraints, ``(B, P, K)``."""
+    def allowed(self, sites: Tensor, positions: Tensor) -> Tensor | None:
+        """Classes within all constraints, ``(B, P, K)``; none where there is no constraint."""
         allowed = None
         for constraint in self.constraints:
             fits: Tensor = constraint(sites, positions)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ardm_guidance.models.ardm import Conditionals, Samples, categorical
+from ardm_guidance.models.ardm import Conditionals, Masked, Samples, categorical
 from ardm_guidance.sites.graphs import MASK
 
 __all__ = ["Schedule", "best_schedule", "sample_parallel", "schedule_cost"]
@@ -88,7 +88,10 @@ def _path(choices: list[list[int]], end: int) -> list[int]:
 def sample_parallel(
     base: Conditionals, sites: Tensor, order: Tensor, noise: Tensor, schedule: Schedule
 ) -> Samples:
-    """Generate several sites from each network call, independently given what is shown.
+    """Generate several sites from each network call.
+
+    The network says nothing new within a call, but the constraints do: they are applied again
+    after each draw, so that what is drawn stays within them whatever the schedule.
 
     Arguments:
         base: The model.
@@ -106,11 +109,18 @@ def sample_parallel(
     total = torch.zeros(sites.shape[:-1], device=sites.device)
     ends = [*schedule.starts[1:], sites.shape[-1]]
     for start, end in zip(schedule.starts, ends, strict=True):
-        at = order[:, start:end]
-        log_probs = base.log_probs_at(sites, at)
-        shown = sites.gather(-1, at)
-        drawn = torch.where(shown == MASK, categorical(log_probs, noise[:, start:end]), shown)
-        chosen = log_probs.gather(-1, drawn.clamp(min=0)[..., None])[..., 0]
-        total = total + torch.where(shown == MASK, chosen, 0.0).sum(-1)
-        sites = sites.scatter(-1, at, drawn)
+        block = order[:, start:end]
+        masked = isinstance(base, Masked)
+        logits = base.logits_at(sites, block) if masked else base.log_probs_at(sites, block)
+        for place, t in enumerate(range(start, end)):
+            at = order[:, t, None]
+            allowed = base.allowed(sites, at) if masked else None
+            own = logits[:, place, None]
+            own = own if allowed is None else own.masked_fill(~allowed, -torch.inf)
+            log_probs = own.log_softmax(-1)
+            shown = sites.gather(-1, at)
+            drawn = torch.where(shown == MASK, categorical(log_probs, noise[:, t, None]), shown)
+            chosen = log_probs.gather(-1, drawn.clamp(min=0)[..., None])[..., 0]
+            total = total + torch.where(shown == MASK, chosen, 0.0)[:, 0]
+            sites = sites.scatter(-1, at, drawn)
     return Samples(sites, total)

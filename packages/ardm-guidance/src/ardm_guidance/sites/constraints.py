@@ -58,6 +58,20 @@ class Constraint(nn.Module, ABC):
             ``(B, P, K)``, true where the class is allowed.
         """
 
+    @abstractmethod
+    def holds(self, sites: Tensor) -> Tensor:
+        """Whether objects have the property, or can still get it.
+
+        Of a complete object the answer is exact; of a partial one, false means that no
+        completion has the property.
+
+        Arguments:
+            sites: Objects, ``(B, D)``.
+
+        Returns:
+            ``(B,)``.
+        """
+
 
 class Bonds(NamedTuple):
     """Bonds and room of partial graphs.
@@ -106,6 +120,10 @@ class Valence(Constraint):
         allowed = torch.cat([self._nodes(bonds), self._edges(bonds)], -2)
         index = positions[..., None].expand(*positions.shape, self.num_classes)
         return allowed.gather(-2, index)
+
+    def holds(self, sites: Tensor) -> Tensor:
+        """Whether no atom has more bonds than it can carry, hidden ones counting nothing."""
+        return (_bonds(sites, self.capacities).room >= 0).all(-1)
 
     def _nodes(self, bonds: Bonds) -> Tensor:
         fits = self.capacities >= bonds.orders.sum(-1)[..., None]
@@ -276,6 +294,10 @@ class Connectivity(Constraint):
             possible = completable(candidates, self.capacities, self.num_rounds) | ~asked
         allowed = fits & possible.gather(-1, self.answers[edge])
         return torch.where(allowed.any(-1, keepdim=True), allowed, fits)
+
+    def holds(self, sites: Tensor) -> Tensor:
+        """Whether the molecule is one component within the valences, or can still become one."""
+        return completable(sites, self.capacities, self.num_rounds)
 
 
 def _padded(nodes: list[int], edges: list[int]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Knowing what can be skipped takes a look at the values. On the CPU that is free, and skipping pays
 for the masks; an accelerator would have to wait at every site, so that there everything is
-computed. The results are the same. ``with shortcuts(False)`` and ``with shortcuts(True)`` decide by hand.
+computed. The results are the same. ``with shortcuts(False)`` and ``with shortcuts(True)`` decide by
+hand.
 """
 
 from collections.abc import Iterator
