@@ -68,7 +68,7 @@ def _units(file: File, name: str) -> str:
     array = file.data[name]
     units = str(array.attrs.get("units", "1"))
     kind = next((k for k in _DIMENSIONS if name.endswith(k)), None)
-    if kind is None or "units" not in array.attrs:
+    if kind is None or units.strip() in {"", "1"}:
         return units
     if not alike(units, _DIMENSIONS[kind]):
         raise InputError(

@@ -21,7 +21,7 @@ def _registry() -> Any:
 
     registry: Any = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
     for line in (
-        "@alias degree_Celsius = Celsius = degC = deg_C = degrees_Celsius",
+        "@alias degree_Celsius = Celsius = deg_C = degrees_Celsius",
         "mb = 100 * pascal",
         "@alias kelvin = degK = deg_K = degrees_K",
         "geopotential_metre = meter = gpm",

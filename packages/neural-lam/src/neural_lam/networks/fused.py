@@ -25,17 +25,27 @@ __all__ = ["Chunk", "EdgePlan", "Fusion", "Groups", "edge_messages", "plan_edges
 aten = torch.ops.aten
 
 
+_CPU_ROWS, _EVERYTHING = 8192, 2**62
+
+
 class Fusion(NamedTuple):
     """How to fuse.
 
     Arguments:
         save: Of the intermediates, for the backward pass: 0 none, 1 the inputs of
             non-linear functions, 2 their outputs too.
-        rows: In a chunk.
+        rows: In a chunk; by default what stays in the cache of a CPU, and everything at once on an
+            accelerator, where starting a kernel costs more than memory.
     """
 
     save: int = 1
-    rows: int = 8192
+    rows: int | None = None
+
+    def chunk_rows(self, like: Tensor) -> int:
+        """Rows of a chunk on a tensor's device."""
+        if self.rows is not None:
+            return self.rows
+        return _CPU_ROWS if like.device.type == "cpu" else _EVERYTHING
 
 
 class Groups(NamedTuple):
@@ -273,6 +283,10 @@ def _by_reference(
     return [next(found) if x is not None and x.requires_grad else None for x in views]
 
 
+# Tensors saved before what chunks keep: the function's inputs and the six parameters.
+_ROW_INPUTS, _EDGE_INPUTS = 3 + 6, 4 + 6
+
+
 class _RowNetwork(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
@@ -282,7 +296,7 @@ class _RowNetwork(torch.autograd.Function):
         out: Tensor = x.new_empty(*x.shape[:-1], *net.shape)
         flat = out.view(-1, *net.shape)
         kept = []
-        for rows in _slices(len(flat), fusion.rows):
+        for rows in _slices(len(flat), fusion.chunk_rows(x)):
             hidden = torch.addmm(net.b1, _flat(x)[rows], parts[0])
             if extra is not None:
                 hidden.addmm_(_flat(extra)[rows], parts[1])
@@ -299,7 +313,9 @@ class _RowNetwork(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        inputs, kept = ctx.saved_tensors[:9], _unflatten(ctx.saved_tensors[9:])
+        # Read once: with checkpoints each reading computes everything again.
+        saved = ctx.saved_tensors
+        inputs, kept = saved[:_ROW_INPUTS], _unflatten(saved[_ROW_INPUTS:])
         if torch.is_grad_enabled():
             return (*_by_reference(_reference_row_network, inputs, (gradient,)), None)
         x, extra, residual, *parameters = inputs
@@ -310,7 +326,8 @@ class _RowNetwork(torch.autograd.Function):
         g_x = torch.empty_like(_flat(x)) if ctx.needs_input_grad[0] else None
         g_extra: Any = None if extra is None else torch.empty_like(_flat(extra))
         g_first, g_b1 = net.gradients[:2]
-        for rows, row in zip(_slices(_flat(x).shape[0], ctx.fusion.rows), kept, strict=True):
+        slices = _slices(_flat(x).shape[0], ctx.fusion.chunk_rows(x))
+        for rows, row in zip(slices, kept, strict=True):
             part, hidden = _flat(x)[rows], row.hidden
             if hidden is None:
                 hidden = torch.addmm(net.b1, part, w_x.t())
@@ -417,12 +434,16 @@ class _EdgeMessages(torch.autograd.Function):
             new_edge = senders.new_empty(len(plan.edges.senders), gather.batch, width)
         kept = []
         for chunk in plan.chunks:
+            first, last = chunk.receivers
+            if not len(chunk.local):
+                total[first:last] = 0
+                kept.append(_Row())
+                continue
             message, row = net.forward(gather.hidden(chunk, chunk.rows_of(receivers)))
             kept.append(row)
             message = message.view(-1, gather.batch, width)
             if propagate:
                 message = message + senders.index_select(0, chunk.edges_of(plan.edges.senders))
-            first, last = chunk.receivers
             total[first:last] = _bag(message.flatten(1), chunk.every, chunk.offsets).view(
                 -1, gather.batch, width
             )
@@ -438,7 +459,9 @@ class _EdgeMessages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g_total: Tensor | None, g_new_edge: Tensor | None) -> Any:
-        inputs, kept = ctx.saved_tensors[:10], _unflatten(ctx.saved_tensors[10:])
+        # Read once: with checkpoints each reading computes everything again.
+        saved = ctx.saved_tensors
+        inputs, kept = saved[:_EDGE_INPUTS], _unflatten(saved[_EDGE_INPUTS:])
         plan, (update, propagate, _) = ctx.plan, ctx.settings
         if torch.is_grad_enabled():
 
@@ -498,6 +521,9 @@ class _EdgeGradients:
 
     def add(self, chunk: Chunk, kept: _Row) -> None:
         """Add what a chunk contributes."""
+        if not len(chunk.local):
+            self.g_receivers[chunk.receivers[0] : chunk.receivers[1]] = 0
+            return
         width, rows = self.width, chunk.rows_of(self.receivers)
         hidden = kept.hidden
         if hidden is None:

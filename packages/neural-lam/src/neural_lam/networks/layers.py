@@ -35,19 +35,19 @@ Save = Literal["everything", "activations", "nothing"]
 _SAVE = {"nothing": 0, "activations": 1, "everything": 2}
 
 
-def fusion(save: Save = "activations", chunk_rows: int = 8192) -> Fusion:
+def fusion(save: Save = "activations", chunk_rows: int | None = None) -> Fusion:
     """How layers are fused.
 
     Arguments:
         save: What the forward pass keeps for the backward pass; the rest is computed again.
-        chunk_rows: Rows that are worked on at once.
+        chunk_rows: Rows that are worked on at once; by default by the device.
 
     Raises:
         ValueError: An unknown ``save``, or no rows.
     """
     if save not in _SAVE:
         raise InputError(f"save must be one of {', '.join(_SAVE)}, got {save!r}")
-    if chunk_rows < 1:
+    if chunk_rows is not None and chunk_rows < 1:
         raise InputError(f"chunk_rows must be at least 1, got {chunk_rows}")
     return Fusion(_SAVE[save], chunk_rows)
 
@@ -61,6 +61,8 @@ def _may_fuse(x: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.is_autocast_enabled(x.device.type)
         or torch._C._are_functorch_transforms_active()
+        # Within a level of forward-mode differentiation, for which the fused layers have no rule.
+        or torch.autograd.forward_ad._current_level >= 0
     )
 
 
@@ -245,9 +247,8 @@ class Messages(nn.Module):
                 update=self.update_edges,
                 propagate=self.propagate,
             )
-        plan = self.edges.plan(
-            fusion.rows // senders.shape[1], static=table is not None, average=self.average
-        )
+        most = fusion.chunk_rows(senders) // senders.shape[1]
+        plan = self.edges.plan(most, static=table is not None, average=self.average)
         return fused.edge_messages(
             senders,
             receivers,

@@ -39,7 +39,7 @@ class Forecaster(GriddedForecaster):
         show_change: Whether it sees the last change instead of the state before.
         held_boundary: Whether the boundary stays as it was at the analysis time.
         loss: Of the rollout; by default the weighted squared error.
-        feature_weights: Of the state features in the loss; by default all alike.
+        feature_weights: Of the state features in the loss, by name; by default all alike.
         head: How the network's output is read: an increment (the default), or the source of an
             elliptic equation.
     """
@@ -55,7 +55,7 @@ class Forecaster(GriddedForecaster):
         show_change: bool = False,
         held_boundary: bool = False,
         loss: Loss | None = None,
-        feature_weights: list[float] | None = None,
+        feature_weights: dict[str, float] | None = None,
         head: Head | None = None,
     ) -> None:
         super().__init__(learning_rate, warmup_steps, weight_decay, held_boundary)
@@ -106,18 +106,22 @@ class Forecaster(GriddedForecaster):
             )
         short = batch._replace(target=batch.target[:, :length], forcing=batch.forcing[:, :length])
         scale = self.loss_scale
-        weights = torch.full_like(scale, 1 / len(scale))
-        if self.feature_weights is not None:
-            if len(self.feature_weights) != len(scale):
-                raise InputError(
-                    f"feature_weights: expected {len(scale)}, one for each feature,"
-                    f" got {len(self.feature_weights)}"
-                )
-            weights = scale.new_tensor(self.feature_weights)
+        weights = self._weights(scale)
         # In standardised units, as the published weights are.
         std = cast(Domain, self.domain).statistics.std.to(scale)
         spread = change_spread(scale / std, weights)
         return self.loss(self(short) / std, short.target / std, spread, self.loss_weights).mean()
+
+    def _weights(self, scale: Tensor) -> Tensor:
+        """Weight of each feature in the loss, ``(V,)``."""
+        if self.feature_weights is None:
+            return torch.full_like(scale, 1 / len(scale))
+        names, given = cast(Domain, self.domain).features, self.feature_weights
+        if set(given) != set(names):
+            raise InputError(
+                f"feature_weights: expected {', '.join(names)}, got {', '.join(given)}"
+            )
+        return scale.new_tensor([given[name] for name in names])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the squared errors of a batch, and those of the first guess alone."""

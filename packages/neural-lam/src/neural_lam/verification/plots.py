@@ -120,7 +120,12 @@ def _map(
     width: int,
     **style: Any,
 ) -> Any:
-    image = axes.pcolormesh(longitude, latitude, field, shading="nearest", rasterized=True, **style)
+    if field.ndim == 1:
+        image: Any = axes.scatter(longitude, latitude, c=field, s=6, rasterized=True, **style)
+    else:
+        image = axes.pcolormesh(
+            longitude, latitude, field, shading="nearest", rasterized=True, **style
+        )
     if width:
         half_y, half_x = (np.diff(c)[0] / 2 for c in (latitude, longitude))
         corner = (longitude[width] - half_x, latitude[width] - half_y)
@@ -145,6 +150,13 @@ def _decorate(axes: Axes, *, left: bool, bottom: bool) -> None:
         axes.set_xlabel("longitude (°)")
 
 
+def _places(fields: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates of rows and columns, or of points."""
+    names = fields.dims[-2:] if fields.ndim == 3 else ("latitude", "longitude")
+    latitude, longitude = (fields[name].values.astype(float) for name in names)
+    return latitude, longitude
+
+
 def _limits(truth: xr.DataArray, forecast: xr.DataArray) -> tuple[NDArray[np.float64], float]:
     """Ends of the fields' colours, and the largest error of interest."""
     limits: NDArray[np.float64] = np.nanquantile(truth.values, [0.002, 0.998])
@@ -164,7 +176,7 @@ def draw_maps(
         title: Over the figure.
         unit: Of the field.
     """
-    latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
+    latitude, longitude = _places(truth)
     hours = _hours(truth["prediction_timedelta"].values)
     error = forecast.values - truth.values
     limits, largest = _limits(truth, forecast)
@@ -181,9 +193,9 @@ def draw_maps(
                 style = error_style if column == 2 else field_style
                 image = _map(axes, field, latitude, longitude, width, **style)
                 shown = fields[min(column, 1)]
-                axes.contour(
-                    longitude, latitude, shown, contours, colors="k", linewidths=0.45, alpha=0.55
-                )
+                if shown.ndim == 2:
+                    lines: Any = {"colors": "k", "linewidths": 0.45, "alpha": 0.55}
+                    axes.contour(longitude, latitude, shown, contours, **lines)
                 _decorate(axes, left=column == 0, bottom=row == len(hours) - 1)
                 if column == 1:
                     middle = image
@@ -229,7 +241,7 @@ def save_animation(
         title: Over the figure.
         unit: Of the field.
     """
-    latitude, longitude = (truth[name].values.astype(float) for name in truth.dims[-2:])
+    latitude, longitude = _places(truth)
     error = forecast.values - truth.values
     limits, largest = (
         np.nanquantile(truth.values, [0.002, 0.998]),
