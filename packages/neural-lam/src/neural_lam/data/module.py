@@ -34,7 +34,7 @@ def default_mesh(store: Datastore) -> MeshBuilder:
     A mesh on points has about one node for six of them.
     """
     if len(store.dims) == 2:
-        return Rectangular(refinement=3 if min(store.shape) > 3 else 2)
+        return Rectangular() if min(store.shape) > 3 else Rectangular(refinement=2, radius=0.75)
     count = len(store.latitude)
     if np.ptp(store.longitude) > 300:
         return Icosahedral(splits=max(0, round(math.log(max(count, 12) / 60, 4))))

@@ -27,7 +27,7 @@ __all__ = ["ConvLAM", "GatedBlock", "Padding", "from_image", "to_image"]
 
 
 # Bound of the outputs, in their usual sizes: beyond it, products of products run away in a rollout.
-_LIMIT = 20.0
+_LIMIT = 10.0
 
 
 class Padding(NamedTuple):

@@ -71,7 +71,7 @@ DERIVATIVES: dict[str, Callable[..., Tensor]] = {
 
 
 # Bound of derived fields in their usual sizes.
-_LIMIT = 10.0
+_LIMIT = 6.0
 
 
 class DerivedScales(NamedTuple):
