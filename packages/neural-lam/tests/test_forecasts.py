@@ -105,3 +105,25 @@ def test_an_unfinished_store_of_other_forecasts_is_not_continued(tmp_path, store
     fill(store, path, (1,))
     assert plan(store, path) == {1}
     assert plan(store, path, {"seed": 4}) == set()
+
+
+def test_nobody_elses_folder_is_replaced(tmp_path, wave_store):
+    from neural_lam.verification.forecasts import claim_forecasts, discard_empty, resume_forecasts
+
+    store, other = FieldStore(wave_store, ["height"]), tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="no store of forecasts; name another place"):
+        claim_forecasts(str(other))
+    other.rename(tmp_path / "mine.part")
+    with pytest.raises(ValueError, match="no unfinished store of forecasts"):
+        resume_forecasts(str(other), store, store.times[:2], 3, {})
+    assert (tmp_path / "mine.part" / "thesis.txt").read_text() == "years of work"
+    path = str(tmp_path / "forecast.zarr")
+    resume_forecasts(path, store, store.times[:2], 3, {})
+    discard_empty(path)
+    assert not (tmp_path / "forecast.zarr.part").exists()
+    resume_forecasts(path, store, store.times[:2], 3, {})
+    write_forecast(path, store, 1, store.states(2, 5))
+    discard_empty(path)
+    assert written_forecasts(path) == {1}

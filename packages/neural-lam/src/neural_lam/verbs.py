@@ -17,6 +17,7 @@ from neural_lam.data.statistics import write_statistics
 from neural_lam.data.upstream import UpstreamData, output_bounds
 from neural_lam.graphs.graph import write_graph
 from neural_lam.known_answers.two_layer import TwoLayerFlow
+from neural_lam.shell.checks import positive
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.writing import claim, whole
 from neural_lam.training.upstream import UpstreamForecaster
@@ -118,9 +119,7 @@ def example_data(
         seed: Of its initial state.
     """
     claim(output)
-    for label, value in (("days", days), ("interval_hours", interval_hours)):
-        if not 0 < value < np.inf:
-            raise InputError(f"{label} must be above 0, got {value}")
+    positive(days=days, interval_hours=interval_hours)
     if name == "era5-uk":
         if source is None:
             source = f"{output.rstrip('/')}.grib"

@@ -14,6 +14,7 @@ from neural_lam.fields.datastore import Datastore
 from neural_lam.fields.store import FieldStore
 from neural_lam.graphs.construction import Grid, Icosahedral, MeshBuilder, Rectangular, Triangular
 from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.shell.checks import counts, not_negative
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream.graphs import read_upstream_graph
@@ -102,6 +103,19 @@ class GriddedData(lightning.LightningDataModule):
         memory_limit: int = 512,
     ) -> None:
         super().__init__()
+        counts(
+            rollout_steps=rollout_steps,
+            lead_steps=lead_steps,
+            stride=stride,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+        )
+        not_negative(
+            boundary_width=boundary_width or 0,
+            guess_reach=guess_reach,
+            day_components=day_components,
+            memory_limit=memory_limit,
+        )
         if not 0 < validation_from < test_from < 1:
             raise InputError(
                 "expected 0 < validation_from < test_from < 1,"

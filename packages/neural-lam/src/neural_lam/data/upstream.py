@@ -14,6 +14,7 @@ from neural_lam.data.statistics import Statistics
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.shell.checks import counts
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream.graphs import read_upstream_graph
@@ -140,6 +141,14 @@ class UpstreamData(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        counts(
+            rollout_steps=rollout_steps,
+            lead_steps=lead_steps,
+            stride=stride,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+        )
+        counts(boundary_width=boundary_width)
         self.path, self.graph_path, self.boundary_width = config, graph, boundary_width
         self.mesh = Rectangular() if mesh is None else mesh
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride

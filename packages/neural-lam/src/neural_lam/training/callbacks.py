@@ -11,6 +11,7 @@ from torch import Tensor
 from neural_lam.predictors.step import correction_used
 from neural_lam.verification.forecasts import (
     claim_forecasts,
+    discard_empty,
     finish_forecasts,
     resume_forecasts,
     write_forecast,
@@ -86,6 +87,16 @@ class ForecastWriter(BasePredictionWriter):
         store = trainer.datamodule.store  # type: ignore[attr-defined]
         for index, forecast in zip(*prediction, strict=True):
             write_forecast(self.output, store, self._position[int(index)], forecast.float().cpu())
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Leave nothing behind where nothing was written; what was written is gone on with."""
+        if trainer.is_global_zero:
+            discard_empty(self.output)
 
     def teardown(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str

@@ -15,6 +15,7 @@ from neural_lam.data.windows import Batch
 from neural_lam.fields.units import same_units
 from neural_lam.predictors.losses import interior_mean
 from neural_lam.shell.checkpoints import keep_plain
+from neural_lam.shell.checks import not_negative, positive
 from neural_lam.shell.errors import InputError
 
 __all__ = ["GriddedForecaster", "warmup_cosine"]
@@ -25,13 +26,6 @@ def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-
-def check_rates(**rates: float) -> None:
-    """Refuse rates that are negative or not finite."""
-    for name, value in rates.items():
-        if not 0 <= value < math.inf:
-            raise InputError(f"{name} must be a finite number of at least 0, got {value}")
 
 
 def same_fields(domain: Domain, features: Sequence[str], units: Sequence[str], where: str) -> None:
@@ -74,12 +68,8 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         self, learning_rate: float, warmup_steps: int, weight_decay: float, held_boundary: bool
     ) -> None:
         super().__init__()
-        check_rates(learning_rate=learning_rate, weight_decay=weight_decay)
-        if learning_rate == 0 or warmup_steps < 0:
-            raise InputError(
-                "learning_rate must be above 0 and warmup_steps at least 0,"
-                f" got {learning_rate} and {warmup_steps}"
-            )
+        positive(learning_rate=learning_rate)
+        not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup_steps, self.held_boundary = warmup_steps, held_boundary
         self.domain: Domain | None = None

@@ -30,6 +30,7 @@ from neural_lam.shell.writing import note, overwrite
 __all__ = [
     "claim_forecasts",
     "create_forecasts",
+    "discard_empty",
     "finish_forecasts",
     "is_forecast",
     "partial_path",
@@ -59,6 +60,12 @@ def _notes(path: str) -> Path:
 def written_forecasts(path: str) -> set[int]:
     """Positions of the forecasts that an unfinished store holds."""
     return {int(note.name) for note in _notes(path).glob("[0-9]*")}
+
+
+def discard_empty(path: str) -> None:
+    """Remove an unfinished store that holds no forecast."""
+    if _notes(path).is_dir() and not written_forecasts(path):
+        shutil.rmtree(partial_path(path))
 
 
 def is_forecast(path: str) -> bool:
@@ -167,6 +174,8 @@ def create_forecasts(
         attributes: Of the whole store.
     """
     partial = partial_path(path)
+    if Path(partial).exists() and not _notes(path).is_dir():
+        raise InputError(f"{partial}: is there already and no unfinished store of forecasts")
     shutil.rmtree(partial, ignore_errors=True)
     Path(partial).parent.mkdir(parents=True, exist_ok=True)
     coordinates = _coordinates(store, times, num_steps).assign_attrs(
