@@ -22,7 +22,7 @@ from ardm_guidance import __version__
 from ardm_guidance.data.files import Molecules, Rejected, Row, read_molecules, source_files
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.writing import whole
-from ardm_guidance.sites.molecules import MoleculeAlphabet
+from ardm_guidance.sites.molecules import Fragments, MoleculeAlphabet
 
 __all__ = ["cache_folder", "cached_molecules"]
 
@@ -37,11 +37,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ardm-guidance"
 
 
-def _digest(source: str, alphabet: MoleculeAlphabet, column: str) -> str:
+def _digest(source: str, alphabet: MoleculeAlphabet, column: str, fragments: str) -> str:
     states = [(path.resolve(), path.stat()) for path in source_files(source)]
     key = {
         "files": [(str(path), state.st_size, state.st_mtime_ns) for path, state in states],
         "column": column,
+        "fragments": fragments,
+        "format": 2,
         "alphabet": asdict(alphabet),
         "versions": [__version__, rdBase.rdkitVersion],
     }
@@ -53,7 +55,7 @@ def _read(path: Path) -> Molecules | None:
     try:
         content = torch.load(path, weights_only=True)
         rejected = [Rejected(Row(*row), reason) for row, reason in content["rejected"]]
-        return Molecules(content["sites"], content["smiles"], rejected)
+        return Molecules(content["sites"], content["smiles"], rejected, content["removed"])
     except (
         OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError
     ):  # fmt: skip
@@ -72,7 +74,11 @@ def _keep(molecules: Molecules, path: Path) -> None:
 
 
 def cached_molecules(
-    source: str, alphabet: MoleculeAlphabet, column: str = "SMILES", large: int = _LARGE
+    source: str,
+    alphabet: MoleculeAlphabet,
+    column: str = "SMILES",
+    fragments: Fragments = "reject",
+    large: int = _LARGE,
 ) -> Molecules:
     """Read a source, or what was kept of it.
 
@@ -80,15 +86,16 @@ def cached_molecules(
         source: As for :func:`~ardm_guidance.data.files.read_molecules`.
         alphabet: The atom classes.
         column: Column of the SMILES in tables.
+        fragments: What is done about molecules of several pieces.
         large: Molecules from which on a source is kept.
 
     Raises:
         InputError: No row of it can be used.
     """
-    path = cache_folder() / f"{_digest(source, alphabet, column)}.pt"
+    path = cache_folder() / f"{_digest(source, alphabet, column, fragments)}.pt"
     molecules = _read(path)
     if molecules is None:
-        molecules = read_molecules(source, alphabet, column)
+        molecules = read_molecules(source, alphabet, column, fragments)
         if len(molecules.smiles) >= large:
             _keep(molecules, path)
     return molecules

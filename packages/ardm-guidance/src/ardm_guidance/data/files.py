@@ -8,19 +8,28 @@ that cannot be used keeps its file and line, and is counted: nothing is dropped 
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+import pyarrow
 import torch
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from torch import Tensor
 from tqdm import tqdm
 
 from ardm_guidance.shell.configuration import near_miss
 from ardm_guidance.shell.errors import InputError
-from ardm_guidance.sites.molecules import MoleculeAlphabet, canonical_smiles, read_smiles
+from ardm_guidance.sites.molecules import (
+    Fragments,
+    MoleculeAlphabet,
+    canonical_smiles,
+    choose_fragments,
+    read_counting,
+)
 
 __all__ = [
     "Molecules",
@@ -33,6 +42,7 @@ __all__ = [
 ]
 
 _SAMPLE = Path(__file__).parents[1] / "samples" / "qm9_10k.smi.gz"
+_ZIPPED = (".gz",)
 _MOSES = ("moses", "molsets==0.3.1", "dataset/data")
 # Module, what to install, folder and files of the data sets that packages bring along.
 _INSTALLED = {
@@ -63,13 +73,16 @@ class Molecules(NamedTuple):
 
     Attributes:
         sites: ``(N, D)``, int8: the training set of MOSES has 700 million of them.
-        smiles: Their canonical SMILES without stereo marks.
+        smiles: Their canonical SMILES without stereo marks, isotopes and atom maps.
         rejected: Rows that are not among them.
+        removed: How many have lost something by its name: ``stereo``, ``isotopes``,
+            ``atom maps``, ``fragments``.
     """
 
     sites: Tensor
     smiles: list[str]
     rejected: list[Rejected]
+    removed: dict[str, int]
 
 
 def source_files(source: str) -> list[Path]:
@@ -110,9 +123,9 @@ def installed_folder(module: str, requirement: str) -> Path:
 
 
 def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return path.open(encoding="utf-8", newline="")
+    if path.suffix in _ZIPPED:
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline=None)
+    return path.open(encoding="utf-8-sig", newline=None)
 
 
 def read_rows(path: Path, column: str = "SMILES") -> Iterator[Row]:
@@ -130,15 +143,22 @@ def read_rows(path: Path, column: str = "SMILES") -> Iterator[Row]:
         yield from readers[kind](path, column)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error, pyarrow.ArrowInvalid) as error:
         raise InputError(f"{path}: not readable ({error})") from error
+    except SystemError as error:
+        # What a damaged archive raises within RDKit's reader.
+        raise InputError(f"{path}: not readable ({error.__cause__})") from error
 
 
 def _lines(path: Path, column: str) -> Iterator[Row]:
     with _open(path) as file:
         for line, text in enumerate(file, 1):
-            if text.strip():
+            if text.strip() and not (line == 1 and _is_header(text)):
                 yield Row(str(path), line, text.split()[0])
+
+
+def _is_header(text: str) -> bool:
+    return text.split()[0].strip('"').lower() in ("smiles", "smile", "canonical_smiles", "mol")
 
 
 def _pick(path: Path, names: list[str], column: str) -> str:
@@ -151,7 +171,9 @@ def _pick(path: Path, names: list[str], column: str) -> str:
 def _table(path: Path, column: str) -> Iterator[Row]:
     csv.field_size_limit(1 << 24)  # geometries of a whole molecule stand in one field of QM9
     with _open(path) as file:
-        reader = csv.DictReader(file)
+        first = file.readline()
+        separator = max(",;\t", key=first.count)
+        reader = csv.DictReader(chain([first], file), delimiter=separator)
         name = _pick(path, list(reader.fieldnames or ()), column)
         for values in reader:
             yield Row(str(path), reader.line_num, values[name] or "")
@@ -162,32 +184,51 @@ def _parquet(path: Path, column: str) -> Iterator[Row]:
 
     name = _pick(path, parquet.read_schema(path).names, column)
     for line, value in enumerate(parquet.read_table(path, columns=[name])[name].to_pylist(), 1):
+        if not isinstance(value, str | type(None)):
+            kind = type(value).__name__
+            raise InputError(f"{path}: column {name!r}: expected text, got {kind} in row {line}")
         yield Row(str(path), line, value or "")
 
 
 def _sdf(path: Path, column: str) -> Iterator[Row]:
-    """Records of an SDF; the line is the number of the record."""
-    for line, molecule in enumerate(Chem.SDMolSupplier(str(path)), 1):
-        yield Row(str(path), line, "" if molecule is None else Chem.MolToSmiles(molecule))
+    """Records of an SDF, V2000 or V3000; the line is the number of the record."""
+    opened = gzip.open if path.suffix in _ZIPPED else open
+    with opened(path, "rb") as file, rdBase.BlockLogs():
+        for line, molecule in enumerate(Chem.ForwardSDMolSupplier(file), 1):
+            yield Row(str(path), line, "" if molecule is None else Chem.MolToSmiles(molecule))
 
 
-def read_molecules(source: str, alphabet: MoleculeAlphabet, column: str = "SMILES") -> Molecules:
-    """Read and encode a source.
+def read_molecules(
+    source: str,
+    alphabet: MoleculeAlphabet,
+    column: str = "SMILES",
+    fragments: Fragments = "reject",
+) -> Molecules:
+    """Read and encode a source; what is lost on the way is counted.
+
+    Arguments:
+        source: As for :func:`source_files`.
+        alphabet: The atom classes.
+        column: Column of the SMILES in tables.
+        fragments: What is done about molecules of several pieces.
 
     Raises:
         InputError: No row of it can be used.
     """
     sites, smiles, rejected = [], [], []
+    removed: Counter[str] = Counter()
     rows = (row for path in source_files(source) for row in read_rows(path, column))
     # Shown on terminals only, and only where it takes long.
     for row in tqdm(rows, source, unit=" rows", delay=5, disable=None, leave=False):
         try:
-            molecule = read_smiles(row.smiles)
+            read, lost = read_counting(row.smiles)
+            molecule = choose_fragments(read, fragments)
             sites.append(alphabet.encode(molecule).to(torch.int8))
             smiles.append(canonical_smiles(molecule))
+            removed.update([*lost, *(["fragments"] if molecule is not read else [])])
         except ValueError as error:
             rejected.append(Rejected(row, str(error)))
     if not sites:
         reasons = [f"; the first: line {row.line}: {reason}" for row, reason in rejected[:1]]
         raise InputError(f"{source}: no usable molecule{''.join(reasons)}")
-    return Molecules(torch.stack(sites), smiles, rejected)
+    return Molecules(torch.stack(sites), smiles, rejected, dict(removed))

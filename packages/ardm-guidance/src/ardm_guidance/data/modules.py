@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from ardm_guidance.data.caching import cached_molecules
 from ardm_guidance.data.files import Molecules, Rejected
 from ardm_guidance.data.splits import Split
 from ardm_guidance.shell.checks import counts
+from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import node_count, sizes
-from ardm_guidance.sites.molecules import MoleculeAlphabet
+from ardm_guidance.sites.molecules import Fragments, MoleculeAlphabet
 
 __all__ = ["Batch", "MoleculeData", "MoleculeDataset", "read_split", "write_rejected"]
 
@@ -55,15 +57,39 @@ def write_rejected(rejected: Sequence[Rejected], path: Path) -> None:
         writer.writerows([*item.row, item.reason] for item in rejected)
 
 
+def refuse_few(source: str, molecules: Molecules) -> None:
+    """Refuse to go on with less than half of the rows.
+
+    Raises:
+        InputError: More rows are rejected than used; the message has the reasons by count.
+    """
+    used, lost = len(molecules.smiles), len(molecules.rejected)
+    if lost > used:
+        reasons = Counter(item.reason for item in molecules.rejected).most_common(3)
+        told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+        raise InputError(
+            f"{source}: only {used} of {used + lost} rows can be used ({told}); mend that, or give"
+            " --data.allow_rejected true"
+        )
+
+
 def read_split(
-    source: str, alphabet: MoleculeAlphabet, column: str, split: Split, trainer: lightning.Trainer
+    source: str,
+    alphabet: MoleculeAlphabet,
+    column: str,
+    split: Split,
+    trainer: lightning.Trainer,
+    fragments: Fragments = "reject",
 ) -> tuple[Molecules, dict[str, Tensor]]:
     """Read and split a source; rows that cannot be used are warned of and listed.
 
     Returns:
         The molecules, and the indices of the parts.
     """
-    molecules = cached_molecules(source, alphabet, column)
+    molecules = cached_molecules(source, alphabet, column, fragments)
+    if molecules.removed and trainer.is_global_zero:
+        counts = ", ".join(f"{name} removed: {n}" for name, n in molecules.removed.items())
+        warnings.warn(f"{source}: {counts} of {len(molecules.smiles)} molecules", stacklevel=2)
     if molecules.rejected and trainer.is_global_zero:
         path = Path(trainer.default_root_dir) / "rejected_rows.csv"
         write_rejected(molecules.rejected, path)
@@ -93,6 +119,9 @@ class MoleculeData(lightning.LightningDataModule):
         test: Share of the test part.
         split_seed: Seed of the split.
         seed: Seed of the order of training molecules.
+        fragments: What is done about molecules of several pieces, such as salts: ``reject`` them,
+            take the ``largest`` piece, or ``keep`` all.
+        allow_rejected: Train although more than half of the rows can't be used.
     """
 
     def __init__(
@@ -104,10 +133,13 @@ class MoleculeData(lightning.LightningDataModule):
         test: float = 0.1,
         split_seed: int = 0,
         seed: int = 0,
+        fragments: Fragments = "reject",
+        allow_rejected: bool = False,
     ) -> None:
         super().__init__()
         counts(batch_size=batch_size)
         self.source, self.column = source, column
+        self.fragments, self.allow_rejected = fragments, allow_rejected
         self.batch_size, self.seed = batch_size, seed
         self.split = Split(val, test, split_seed).check()
         self.molecules: Molecules | None = None
@@ -121,12 +153,14 @@ class MoleculeData(lightning.LightningDataModule):
         if self.molecules is None and self.trainer is not None:
             alphabet: Any = self.trainer.lightning_module.alphabet
             self.molecules, self.parts = read_split(
-                self.source, alphabet, self.column, self.split, self.trainer
+                self.source, alphabet, self.column, self.split, self.trainer, self.fragments
             )
+            if not self.allow_rejected:
+                refuse_few(self.source, self.molecules)
 
     def read(self, alphabet: MoleculeAlphabet) -> None:
         """Read and split the source without a trainer."""
-        self.molecules = cached_molecules(self.source, alphabet, self.column)
+        self.molecules = cached_molecules(self.source, alphabet, self.column, self.fragments)
         self.parts = self.split.indices(len(self.molecules.sites))
 
     def part(self, name: str) -> MoleculeDataset:

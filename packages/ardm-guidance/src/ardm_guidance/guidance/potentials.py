@@ -82,9 +82,11 @@ class Hard(Potential):
     """One on the objects that have a property, zero on others.
 
     Of partial objects it is one where a completion may still have the property; complete ones
-    are asked for the property itself, so that the target doesn't depend on the path.  The law is then the model *conditioned* on the constraint, whereas a constraint given
-    to the model itself changes each conditional.  The two differ, and the normaliser of
-    the conditionals is what enters the weight.
+    are asked for the property itself, so that the target doesn't depend on the path.
+
+    The law is then the model *conditioned* on the property, whereas a constraint given to the
+    model itself changes each conditional.  The two differ, and the normaliser of the
+    conditionals is what enters the weight.
 
     Arguments:
         constraint: Such as :class:`~ardm_guidance.sites.constraints.Valence`.

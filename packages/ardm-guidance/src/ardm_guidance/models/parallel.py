@@ -110,11 +110,11 @@ def sample_parallel(
     ends = [*schedule.starts[1:], sites.shape[-1]]
     for start, end in zip(schedule.starts, ends, strict=True):
         block = order[:, start:end]
-        masked = isinstance(base, Masked)
-        logits = base.logits_at(sites, block) if masked else base.log_probs_at(sites, block)
+        masked = base if isinstance(base, Masked) else None
+        logits = masked.logits_at(sites, block) if masked else base.log_probs_at(sites, block)
         for place, t in enumerate(range(start, end)):
             at = order[:, t, None]
-            allowed = base.allowed(sites, at) if masked else None
+            allowed = masked.allowed(sites, at) if masked else None
             own = logits[:, place, None]
             own = own if allowed is None else own.masked_fill(~allowed, -torch.inf)
             log_probs = own.log_softmax(-1)

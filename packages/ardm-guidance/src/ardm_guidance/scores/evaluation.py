@@ -14,6 +14,8 @@ References:
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from rdkit import Chem
+
 from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
 
 __all__ = ["Checked", "Scores", "check", "score"]
@@ -26,15 +28,27 @@ class Checked(NamedTuple):
         smiles: Canonical without stereo marks, or as given where invalid.
         valid: RDKit reads it.
         num_fragments: Pieces, 0 where invalid.
+        strained: A triple bond lies in a ring of 3 to 6 atoms: valid to RDKit, and to no chemist.
     """
 
     smiles: str
     valid: bool
     num_fragments: int
+    strained: bool = False
 
 
 class Scores(NamedTuple):
-    """Shares, see the module; ``num_samples`` is :math:`n`."""
+    """Shares, see the module; ``num_samples`` is :math:`n`.
+
+    Attributes:
+        num_samples: :math:`n`.
+        valid: Of the samples.
+        valid_connected: Of the samples.
+        unique: Of the valid and connected.
+        novel: Of the unique.
+        vun: Of the samples.
+        strained: Share of the valid and connected with a triple bond in a ring of 3 to 6 atoms.
+    """
 
     num_samples: int
     valid: float
@@ -42,15 +56,27 @@ class Scores(NamedTuple):
     unique: float
     novel: float
     vun: float
+    strained: float
+
+
+def is_strained(molecule: Chem.Mol) -> bool:
+    """Whether a triple bond lies in a ring of 3 to 6 atoms."""
+    rings = molecule.GetRingInfo()
+    return any(
+        bond.GetBondType() == Chem.BondType.TRIPLE
+        and any(rings.IsBondInRingOfSize(bond.GetIdx(), size) for size in range(3, 7))
+        for bond in molecule.GetBonds()
+    )
 
 
 def check(smiles: str) -> Checked:
     """Read one generated SMILES."""
     try:
-        canonical = canonical_smiles(read_smiles(smiles))
+        molecule = read_smiles(smiles)
     except ValueError:
         return Checked(smiles, False, 0)
-    return Checked(canonical, True, canonical.count(".") + 1)
+    canonical = canonical_smiles(molecule)
+    return Checked(canonical, True, canonical.count(".") + 1, is_strained(molecule))
 
 
 def score(checked: Sequence[Checked], training: Collection[str]) -> Scores:
@@ -75,4 +101,5 @@ def score(checked: Sequence[Checked], training: Collection[str]) -> Scores:
         unique=len(distinct) / len(whole),
         novel=len(new) / len(distinct),
         vun=len(new) / len(checked),
+        strained=sum(item.strained for item in checked if item.num_fragments == 1) / len(whole),
     )

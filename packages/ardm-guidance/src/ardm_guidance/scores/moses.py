@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from rdkit import Chem, rdBase
+from rdkit import Chem
 from rdkit.Chem import QED, Crippen, Descriptors
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from torch import Tensor
@@ -38,6 +38,7 @@ from ardm_guidance.scores.accessibility import synthetic_accessibility
 from ardm_guidance.scores.chemnet import ChemNet, Moments, frechet_distance, merge_moments, moments
 from ardm_guidance.scores.fingerprints import internal_diversity, morgan, nearest_similarity
 from ardm_guidance.shell.errors import InputError
+from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
 
 __all__ = [
     "Distances",
@@ -238,10 +239,11 @@ def passes_filters(molecule: Chem.Mol, unwanted: Sequence[Chem.Mol]) -> bool:
 
 
 def canonical(smiles: str) -> str | None:
-    """Canonical SMILES, or none where RDKit finds it invalid."""
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles) if smiles else None
-    return None if molecule is None else str(Chem.MolToSmiles(molecule))
+    """The canonical SMILES of every other score and of the references, or none where invalid."""
+    try:
+        return canonical_smiles(read_smiles(smiles))
+    except ValueError:
+        return None
 
 
 def moses_scores(

@@ -139,9 +139,16 @@ def _mark(axis: Axes, verdict: str) -> None:
         spine.set(color=_WARN, linewidth=1.2)
 
 
+def cyclomatic_number(molecule: Chem.Mol) -> float:
+    """Independent rings: bonds - atoms + pieces."""
+    pieces = len(Chem.GetMolFrags(molecule))
+    return float(molecule.GetNumBonds() - molecule.GetNumAtoms() + pieces)
+
+
 _PROPERTIES: dict[str, Callable[[Chem.Mol], float]] = {
     "heavy atoms": rdMolDescriptors.CalcNumHeavyAtoms,
-    "rings": rdMolDescriptors.CalcNumRings,
+    # Bonds - atoms + pieces: cages have more faces than rings.
+    "rings (cyclomatic number)": cyclomatic_number,
     "exact mass (Da)": rdMolDescriptors.CalcExactMolWt,
     "octanol-water log P (Crippen)": lambda molecule: rdMolDescriptors.CalcCrippenDescriptors(
         molecule

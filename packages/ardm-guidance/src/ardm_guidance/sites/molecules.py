@@ -2,8 +2,9 @@ r"""Molecules as graphs of sites.
 
 Atoms are nodes whose class is an *(element, formal charge)* pair; bonds are edges of
 order 0 to 3 of the kekulised structure.  Hydrogens are implicit: an atom is completed
-by the hydrogens that its largest valence leaves room for, which makes the round trip
-exact for molecules without radicals, stereo marks and isotopes.
+by the hydrogens that RDKit gives it for its bonds and charge. What a graph of sites cannot hold
+is told: stereo marks, isotopes and atom maps are taken off and counted, radicals and hydrogens
+that the bonds do not imply are refused.
 
 The largest number of bonds of an atom with charge :math:`q` is that of the neutral
 element with as many electrons (:math:`N^+` binds as carbon, :math:`O^-` as fluorine).
@@ -17,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rdkit import Chem, rdBase
@@ -25,7 +26,18 @@ from torch import Tensor
 
 from ardm_guidance.sites.graphs import PAD, node_count, pairs, to_dense
 
-__all__ = ["QM9_ATOM_TYPES", "AtomType", "MoleculeAlphabet", "canonical_smiles", "read_smiles"]
+__all__ = [
+    "QM9_ATOM_TYPES",
+    "AtomType",
+    "Fragments",
+    "MoleculeAlphabet",
+    "canonical_smiles",
+    "choose_fragments",
+    "read_counting",
+    "read_smiles",
+]
+
+Fragments = Literal["reject", "largest", "keep"]
 
 QM9_ATOM_TYPES = ("C", "N", "O", "F", "N+", "O-", "C-", "N-")
 
@@ -62,14 +74,32 @@ class AtomType(NamedTuple):
                 number = table.GetAtomicNumber(self.symbol)
         except RuntimeError as error:
             raise ValueError(f"no element has the symbol {self.symbol!r}") from error
+        if number - self.charge < 0:
+            raise ValueError(f"the valence of {self.symbol} with charge {self.charge} is unknown")
+        # Ions such as Na+ and Cl- have the shell of a noble gas, and no bond at all.
         capacity = max(table.GetValenceList(number - self.charge))
-        if capacity < 1:
+        if capacity < 0:
             raise ValueError(f"the valence of {self.symbol} with charge {self.charge} is unknown")
         return int(capacity)
 
 
 def read_smiles(smiles: str) -> Chem.Mol:
-    """Read a SMILES and take stereo marks off.
+    """Read a SMILES and take off what no graph of sites holds; see :func:`read_counting`.
+
+    Raises:
+        ValueError: RDKit cannot read it, or there is no atom in it.
+    """
+    return read_counting(smiles)[0]
+
+
+def read_counting(smiles: str) -> tuple[Chem.Mol, tuple[str, ...]]:
+    """Read a SMILES; tell what was taken off: stereo marks, isotopes, atom maps.
+
+    Arguments:
+        smiles: A SMILES.
+
+    Returns:
+        The molecule, and those of ``"stereo"``, ``"isotopes"`` and ``"atom maps"`` it has lost.
 
     Raises:
         ValueError: RDKit cannot read it, or there is no atom in it.
@@ -80,13 +110,81 @@ def read_smiles(smiles: str) -> Chem.Mol:
         raise ValueError(f"not a molecule: {smiles!r}")
     if molecule.GetNumAtoms() == 0:
         raise ValueError("no atoms")
-    Chem.RemoveStereochemistry(molecule)
-    return molecule
+    lost = [name for name, take_off in _TAKEN_OFF.items() if take_off(molecule)]
+    if lost:
+        # An isotope of hydrogen is an atom of its own; without its mark it is one no longer.
+        molecule = Chem.RemoveHs(molecule)
+    return molecule, tuple(lost)
+
+
+def _take_stereo(molecule: Chem.Mol) -> bool:
+    bonds = any(bond.GetStereo() != Chem.BondStereo.STEREONONE for bond in molecule.GetBonds())
+    atoms = any(
+        atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED for atom in molecule.GetAtoms()
+    )
+    if bonds or atoms:
+        Chem.RemoveStereochemistry(molecule)
+    return bonds or atoms
+
+
+def _take_isotopes(molecule: Chem.Mol) -> bool:
+    marked = [atom for atom in molecule.GetAtoms() if atom.GetIsotope()]
+    for atom in marked:
+        atom.SetIsotope(0)
+    return bool(marked)
+
+
+def _take_maps(molecule: Chem.Mol) -> bool:
+    marked = [atom for atom in molecule.GetAtoms() if atom.GetAtomMapNum()]
+    for atom in marked:
+        atom.SetAtomMapNum(0)
+    return bool(marked)
+
+
+_TAKEN_OFF = {"stereo": _take_stereo, "isotopes": _take_isotopes, "atom maps": _take_maps}
+
+
+def choose_fragments(molecule: Chem.Mol, fragments: Fragments) -> Chem.Mol:
+    """What is done about a molecule of several pieces, such as a salt.
+
+    Arguments:
+        molecule: The molecule.
+        fragments: ``reject`` it, take the ``largest`` piece (by heavy atoms, the first of equals),
+            or ``keep`` all.
+
+    Raises:
+        ValueError: It is to be rejected.
+    """
+    pieces = Chem.GetMolFrags(molecule, asMols=True)
+    if len(pieces) == 1 or fragments in _KEPT:
+        return molecule
+    if fragments in _REJECTED:
+        raise ValueError(f"{len(pieces)} fragments")
+    largest: Chem.Mol = max(pieces, key=lambda piece: piece.GetNumHeavyAtoms())
+    return largest
+
+
+_KEPT, _REJECTED = ("keep",), ("reject",)
 
 
 def canonical_smiles(molecule: Chem.Mol) -> str:
     """The canonical SMILES."""
     return str(Chem.MolToSmiles(molecule))
+
+
+def _check_hydrogens(molecule: Chem.Mol) -> None:
+    """Refuse hydrogens that bonds and charges don't imply: they would be lost."""
+    plain = Chem.Mol(molecule)
+    for atom in plain.GetAtoms():
+        atom.SetNoImplicit(False)
+        atom.SetNumExplicitHs(0)
+    plain.UpdatePropertyCache(strict=False)
+    for own, implied in zip(molecule.GetAtoms(), plain.GetAtoms(), strict=True):
+        if own.GetTotalNumHs() != implied.GetTotalNumHs():
+            raise ValueError(
+                f"atom {own.GetSymbol()} has {own.GetTotalNumHs()} hydrogens,"
+                f" its bonds imply {implied.GetTotalNumHs()}"
+            )
 
 
 @dataclass(frozen=True)
@@ -164,6 +262,8 @@ class MoleculeAlphabet:
         for bond in written.GetBonds():
             i, j = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
             edges[i * (2 * self.max_atoms - i - 1) // 2 + j - i - 1] = self._bond_class(bond)
+        if not self.aromatic:
+            _check_hydrogens(written)
         return torch.tensor(nodes + [PAD] * (self.max_atoms - len(nodes)) + edges)
 
     @cached_property
