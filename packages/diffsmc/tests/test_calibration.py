@@ -60,8 +60,8 @@ def logistic_regression(generator):
 
 
 def ranks(target, truth, generator):
-    method = Tempering(0.7, move=HMC(6), num_moves=2, adapt_islands=None)
-    result = method.run(target, NUM_SETS, 2 * (NUM_DRAWS + 1), generator=generator)
+    method = Tempering(0.7, move=HMC(8), num_moves=5, adapt_islands=None)
+    result = method.sample(target, NUM_SETS, 2 * (NUM_DRAWS + 1), generator=generator)
     chosen = systematic(result.log_weights, generator=generator)
     order = torch.rand(chosen.shape, generator=generator).argsort(-1)[:, :NUM_DRAWS]
     chosen = chosen.gather(1, order)[..., None].expand(-1, -1, target.dim)

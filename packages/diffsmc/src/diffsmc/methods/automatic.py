@@ -21,7 +21,7 @@ from diffsmc.methods.judgement import (
 from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.pilot import VARYING, Pilot
 from diffsmc.methods.reference_mixture import ReferenceMixture
-from diffsmc.methods.seeing import Verdict, chance_of_seeing
+from diffsmc.methods.seeing import look_back
 from diffsmc.methods.tempering import Tempering
 from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
@@ -109,7 +109,7 @@ class Automatic(Method):
         budget = self.budget or CLIMBING
         first = min(128, max(16, budget // 60))
         return find_hills(
-            target, generator=generator, num_starts=first, most_starts=min(1024, budget // 25)
+            target, generator=generator, num_starts=first, most_starts=min(1024, budget // 50)
         )
 
     def _importance(
@@ -139,9 +139,9 @@ class Automatic(Method):
             )  # fmt: skip
             spent += run.num_evaluations
             again = judge_weights(run.log_weights.flatten())
-            last = self.budget is not None and self.budget - spent < draws * num_islands
+            last = self.budget is not None and self.budget - spent < PILOT
             if again.suffices(0.5 * self.importance_ess, USABLE) or last:
-                return self._explain(run, target, hills, fitted, spent, generator=generator), spent
+                return self._explain(run, target, hills, fitted, spent), spent
             before, known = hills.num_evaluations, len(hills.modes)
             hills = follow_up(target, hills, heaviest(run))
             spent += hills.num_evaluations - before
@@ -167,27 +167,15 @@ class Automatic(Method):
         return max(40, min(each * num_particles, (self.budget - spent) // num_islands))
 
     def _explain(
-        self,
-        run: Result,
-        target: Target,
-        hills: Hills,
-        fitted: Fitted,
-        spent: int,
-        *,
-        generator: torch.Generator,
+        self, run: Result, target: Target, hills: Hills, fitted: Fitted, spent: int
     ) -> Result:
         """Say why importance sampling ran, and what it may have missed."""
-        assert run.strata is not None
-        wide = run.particles[:, run.strata == len(fitted.mixture.weights)].flatten(0, 1)
-        some = run.particles[0][:: max(1, run.particles.shape[1] // 2000)]
-        power = chance_of_seeing(
-            target, fitted.mixture, torch.cat([hills.starts, wide, some]), generator=generator
-        )
+        seen = look_back(target, fitted.mixture, hills.found, hills.starts, run)
         so = "that suffices" if fitted.suffices else "the budget allows no more"
         modes = "one mode" if len(hills.modes) == 1 else f"{len(hills.modes)} modes"
         return run._replace(
             reason=f"{len(hills.starts)} climbs found {modes}; {fitted.judged}: {so}",
-            notes=(*run.notes, *Verdict(hills.found, power).notes()),
+            notes=(*run.notes, *seen),
             num_evaluations=spent,
         )
 
@@ -196,15 +184,17 @@ class Automatic(Method):
         if math.isinf(left):
             return self, num_particles
         fit = self.mixture.reference
-        share = min(1.0, 0.3 * left / PILOT)
+        share = math.sqrt(min(1.0, 0.3 * left / PILOT))
         small = replace(
             fit,
-            num_chains=max(24, round(share * fit.num_chains)),
+            num_chains=max(16, round(share * fit.num_chains)),
+            search_moves=max(8, round(share * fit.search_moves)),
             revisit_chains=max(16, round(share * fit.revisit_chains)),
+            revisit_moves=max(4, round(share * fit.revisit_moves)),
             weight_points=max(200, round(share * fit.weight_points)),
         )
         num = int(0.6 * left / (BRIDGED * (num_islands + 3)))
-        mixture = replace(self.mixture, reference=small)
+        mixture = replace(self.mixture, reference=small, refits=0)
         return replace(self, mixture=mixture), max(4, min(num_particles, num))
 
     def _by_pilot(
@@ -226,7 +216,8 @@ class Automatic(Method):
                 pilot, target, num_islands, num_particles, generator=generator, monitor=monitor
             )
             return run._replace(reason=f"{seen} one mode of one width; {run.reason}")
-        run = self.mixture.run_from(
+        bound = max(self.importance_ess, self.mixture.importance_ess)
+        run = replace(self.mixture, importance_ess=bound).run_from(
             pilot, target, num_islands, num_particles, generator=generator, monitor=monitor
         )
         found = f"{modes} modes" if modes > 1 else f"one mode whose width varies {width:.0f}-fold"
@@ -264,6 +255,10 @@ class Automatic(Method):
             reason = f"{judged}: tempering is needed"
         return run._replace(
             reason=reason,
-            notes=(*run.notes, *fitted.notes),
+            notes=(
+                *run.notes,
+                *fitted.notes,
+                *look_back(target, better.mixture, pilot.found.clamp(min=2), pilot.starts, run),
+            ),
             num_evaluations=run.num_evaluations + spent,
         )

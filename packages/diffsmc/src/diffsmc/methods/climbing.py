@@ -202,7 +202,13 @@ def find_hills(
         total = len(hills.starts)
         # one mode is no evidence for one: in many dimensions a second is seen by few starts
         wanted = min(most_starts, 512) if len(hills.modes) == 1 and not target.log_concave else 0
-        few = 200 * alone <= total and total >= wanted and hills.found.sum() >= 0.5 * total
+        rare = bool((hills.found < 4).any()) and 2 * total <= 512
+        few = (
+            200 * alone <= total
+            and not rare
+            and total >= wanted
+            and hills.found.sum() >= 0.5 * total
+        )
         lost = hills.lost > 0.5 * total
         if lost or bool(few) or 2 * total > most_starts or len(hills.modes) > most_modes:
             return hills
@@ -218,8 +224,13 @@ def follow_up(target: Target, hills: Hills, points: Tensor) -> Hills:
         points: Where to climb from, ``(C, D)``.
     """
     ends, ended, spent = climb(target, points)
-    more = _gather(target, hills, points, ends[ended], len(hills.modes) + len(points))
-    return more._replace(num_evaluations=more.num_evaluations + spent)
+    known = len(hills.modes)
+    more = _gather(target, hills, points, ends[ended], known + len(points))
+    # these points were chosen: what they found says nothing of the basins of random starts
+    found = torch.cat([hills.found, more.found[known:].clamp(min=2)])
+    return more._replace(
+        found=found, starts=hills.starts, num_evaluations=more.num_evaluations + spent
+    )
 
 
 def _empty(target: Target) -> Hills:
@@ -284,7 +295,7 @@ def _within(ends: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
 def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
     """Give the mode near an end by Newton steps, and Laplace's factor there."""
     spent, widths = 0, 1e-3 * target.start_factor
-    for _ in range(6):
+    for _ in range(14):
         factor, grad, cost = _curvature(target, end, widths)
         spent += cost
         if factor is None:
@@ -300,7 +311,8 @@ def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
         widths = 0.3 * factor
         if (near or not risen) and same:
             break
-    return end, factor, spent
+    # where Newton's steps find no end there is a ridge, and no peak
+    return end, factor if near or not risen else None, spent
 
 
 def _curvature(target: Target, mode: Tensor, widths: Tensor) -> tuple[Tensor | None, Tensor, int]:

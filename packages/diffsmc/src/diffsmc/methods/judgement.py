@@ -80,6 +80,7 @@ def judge_weights(log_weights: Tensor) -> Judgement:
 LOST = 0.2  # of the starts: where more end on no peak, peaks don't describe the density
 ROUNDS = 4  # refits of Laplace's mixture to its own weighted draws
 GOOD = 0.5  # ESS with which no refit is tried
+FEW_EVALUATIONS = 50_000  # a budget with which there is no better than what was found
 LOOKS = 4  # from draws that outweigh the hills
 OUTWEIGHS = 2.0  # log of the weight over the mean: such draws lie on another hill, or in a tail
 HOPELESS = 0.003  # ESS of which nothing can be made
@@ -122,10 +123,11 @@ def fit_hills(
     modes, lost = len(hills.modes), hills.lost / max(1, len(hills.starts))
     if modes == 0 or lost > LOST or modes > MOST_COMPONENTS:
         return None
-    if modes > 1 and int((hills.found < 1.5).sum()) > modes / 3:
+    alone = int((hills.found < 1.5).sum())
+    if modes > 1 and alone > modes / 3 and budget > FEW_EVALUATIONS:
         return None  # there are far more modes than were found
     num = min(2000 + 100 * modes, max(150, budget // 8))
-    hills, spent = _look_around(target, hills, num, generator=generator)
+    hills, spent = _look_around(target, hills, num, budget // 10, generator=generator)
     fitted = improve(
         target, hills.mixture(), num, least_ess, most_shape, budget=budget, generator=generator
     )
@@ -133,11 +135,21 @@ def fit_hills(
 
 
 def _look_around(
-    target: Target, hills: Hills, num: int, *, generator: torch.Generator
+    target: Target, hills: Hills, num: int, most: int, *, generator: torch.Generator
 ) -> tuple[Hills, int]:
-    """Climb from draws that outweigh what the hills say, while that finds new ones."""
+    """Climb from draws that outweigh what the hills say, while that finds new ones.
+
+    Arguments:
+        target: The target.
+        hills: What is known.
+        num: Draws of a look.
+        most: Evaluations after which there is no other look.
+        generator: Source of all draws.
+    """
     spent = 0
     for _ in range(LOOKS):
+        if spent > most or num > 2 * most:
+            break
         _, cloud = judge(target, hills.mixture(), num, generator=generator)
         spent += cloud.tilt.numel()
         tilt = cloud.tilt[0]

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from diffsmc.methods.climbing import Hills, scaled_starts
 from diffsmc.methods.pilot import Pilot, cluster_factors, search
-from diffsmc.methods.seeing import Verdict, chance_of_seeing
 from diffsmc.references.mixture import (
     Mixture,
     adapt_weights,
@@ -118,26 +117,23 @@ class MixtureFit:
                 target, mixture, generator=generator, num_points=self.weight_points
             )
             spent += 3 * self.weight_points
-        return FittedMixture(mixture, self._notes(target, pilot, mixture), spent)
+        return FittedMixture(mixture, self._notes(pilot), spent)
 
-    def _notes(self, target: Target, pilot: Pilot, mixture: Mixture) -> tuple[str, ...]:
+    def _notes(self, pilot: Pilot) -> tuple[str, ...]:
         clusters, modes = int(pilot.labels.max()) + 1, len(pilot.found)
         rarest, chains = float(pilot.found.min()), float(pilot.found.sum())
         if clusters > self.max_components:
             return (f"{clusters} clusters of chains are too many for strata: one Gaussian for all",)
         found = f"the pilot's {chains:.0f} chains found {modes} modes in {clusters} clusters"
-        if modes > 2 and rarest < max(FEW * chains / modes, 1.5):
+        few = max(FEW * chains / modes, 1.5) if modes > 2 else 1.5
+        if modes > 1 and rarest < few:
             return (
                 found,
                 f"warning: some modes were found by few chains ({rarest:.0f} of "
                 f"{chains:.0f}), so others were likely missed, and mode masses and log Z are "
                 "unsure: use more num_chains, a better scale, or starts",
             )
-        generator = torch.Generator(pilot.starts.device).manual_seed(0)
-        power = 1.0
-        if modes == 1:
-            power = chance_of_seeing(target, mixture, pilot.starts, generator=generator)
-        return (found, *Verdict(pilot.found, power).notes())
+        return (found,)
 
     def refit(self, mixture: Mixture, result: Result) -> Mixture:
         """Fit the mixture again, to weighted particles."""

@@ -19,6 +19,7 @@ from diffsmc.methods.method import SILENT, Method, Monitor, narrowness_note
 from diffsmc.methods.mixture_fit import FittedMixture, MixtureFit
 from diffsmc.methods.passes import count_evaluations, run_passes
 from diffsmc.methods.pilot import Pilot
+from diffsmc.methods.seeing import look_back
 from diffsmc.methods.strata import component_masses, join_result, particle_spread
 from diffsmc.paths.bridge import StratifiedPath
 from diffsmc.references.mixture import Mixture
@@ -117,7 +118,10 @@ class ReferenceMixture(Method):
             reason = f"{judged}: the bridge is needed"
             narrow = narrowness_note(particle_spread(run, fitted.mixture))
         spent = run.num_evaluations + fitted.num_evaluations + better.num_evaluations
-        notes = (*fitted.notes, *narrow)
+        seen: tuple[str, ...] = ()
+        if int(pilot.labels.max()) < self.reference.max_components:
+            seen = look_back(target, better.mixture, pilot.found.clamp(min=2), pilot.starts, run)
+        notes = (*fitted.notes, *narrow, *seen)
         return run._replace(reason=reason, notes=notes, num_evaluations=spent)
 
     def fit(

@@ -7,8 +7,9 @@ Two statements, neither of which needs the target:
   limit. It speaks of basins as the starts meet them, not of their mass.
 - *Power.* Where one mode was found, others are imagined: somewhere under the start, up to five
   times narrower, of any weight. One is *seen* if some start, or some draw of the wide share of
-  importance sampling, lies where it would outweigh what was found. The share of imagined modes
-  that are seen is the chance that the search would have told. It is small in many dimensions,
+  importance sampling, lies where it would outweigh what was found; one that outweighs it nowhere
+  is no mode. The share of imagined modes that are seen is the chance that the search would have
+  told. It is small in many dimensions,
   whatever the method: a ball of a fifth of the width is a needle there.
 
 References:
@@ -16,19 +17,23 @@ References:
     Biometrika 1953.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffsmc.methods.importance import IMPORTANCE
 from diffsmc.references.mixture import Mixture, log_joint
+from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
-__all__ = ["Verdict", "chance_of_seeing", "unseen_basins"]
+__all__ = ["Verdict", "chance_of_seeing", "look_back", "unseen_basins"]
+
+LOG_2PI = math.log(2 * math.pi)
 
 NARROWEST = 5.0  # times narrower than what was found
 POWERFUL = 0.9
-BLOCK = 2_000_000
 
 
 class Verdict(NamedTuple):
@@ -58,10 +63,10 @@ class Verdict(NamedTuple):
                 "likely missed, and mode masses and log Z are unsure: use more starts "
                 "(num_chains), a better scale, or starts",
             )
-        if modes == 1 and self.power < POWERFUL:
+        if modes != 2 and self.power < POWERFUL:
             return (
                 seen,
-                "warning: one mode was found, but of narrower ones elsewhere under the start "
+                f"warning: {what} found, but of narrower ones elsewhere under the start "
                 f"this search would see {self.power:.0%}: a missed mode would make log Z too low "
                 "by its mass; give starts or a scale, or say log_concave=True if no second mode "
                 "can be",
@@ -110,16 +115,42 @@ def chance_of_seeing(
     weight = 0.01 + 0.98 * uniform[:, 1]
     kind = (uniform[:, 2:] > mixture.weights.cumsum(0)).sum(-1).clamp(max=len(mixture.weights) - 1)
     found = log_joint(mixture, points).logsumexp(-1)
-    seen = 0
+    seen, real = 0, 0
+    at_centre = log_joint(mixture, centres).logsumexp(-1)
     for index in range(num_imagined):
         shape = mixture.factors[kind[index]]
-        unit = torch.linalg.solve_triangular(shape, (points - centres[index]).mT, upper=False)
-        hidden = (
-            -0.5 * ratio[index].square() * unit.square().sum(-2)
-            + target.dim * ratio[index].log()
+        peak = (
+            target.dim * ratio[index].log()
             - shape.diagonal().log().sum()
-            - 0.5 * target.dim * 1.8378770664093453
+            - 0.5 * target.dim * LOG_2PI
+            + weight[index].log()
+            - torch.log1p(-weight[index])
         )
-        odds = weight[index].log() - torch.log1p(-weight[index])
-        seen += int((hidden + odds > found).any())
-    return seen / num_imagined
+        if float(peak) <= float(at_centre[index]):
+            continue
+        unit = torch.linalg.solve_triangular(shape, (points - centres[index]).mT, upper=False)
+        hidden = peak - 0.5 * ratio[index].square() * unit.square().sum(-2)
+        real, seen = real + 1, seen + int((hidden > found).any())
+    return seen / real if real else 1.0
+
+
+def look_back(
+    target: Target, mixture: Mixture, found: Tensor, starts: Tensor, run: Result
+) -> tuple[str, ...]:
+    """Say what a run's search found, and what it would hardly have seen.
+
+    Arguments:
+        target: The target.
+        mixture: What was fitted to the modes found.
+        found: Number of starts that found each, ``(K,)``.
+        starts: Where the search began, ``(C, D)``.
+        run: The run; the particles of importance sampling were looks as well.
+    """
+    points = [starts]
+    if run.strata is not None and run.path == IMPORTANCE:
+        wide = run.strata == run.strata.max()
+        every = max(1, run.particles[0].shape[0] // 5000)
+        points += [run.particles[:, wide].flatten(0, 1), run.particles[0][::every]]
+    generator = torch.Generator(starts.device).manual_seed(0)
+    power = chance_of_seeing(target, mixture, torch.cat(points), generator=generator)
+    return Verdict(found, power).notes()
