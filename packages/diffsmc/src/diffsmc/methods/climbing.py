@@ -16,6 +16,7 @@ References:
 """
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -61,8 +62,7 @@ def scaled_starts(target: Target, num: int, *, generator: torch.Generator) -> Te
     mean, factor = target.start_mean, target.start_factor
     shape = (num, target.dim)
     noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
-    shares = torch.tensor([share for _, share in SCALES], dtype=torch.float64)
-    ends = (num * shares.cumsum(0)).round().long().tolist()
+    ends = [round(num * total) for total in accumulate(share for _, share in SCALES)]
     scale = torch.ones_like(noise[:, :1])
     begin = 0
     for (size, _), end in zip(SCALES, ends, strict=True):

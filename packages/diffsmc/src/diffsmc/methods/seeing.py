@@ -107,9 +107,9 @@ def chance_of_seeing(
     if target.log_concave:
         return 1.0
     mean, factor = target.start_mean, target.start_factor
-    like = {"dtype": mean.dtype, "device": mean.device}
-    noise = torch.randn(num_imagined, target.dim, generator=generator, **like)  # type: ignore[call-overload]
-    uniform = torch.rand(num_imagined, 3, generator=generator, **like)  # type: ignore[call-overload]
+    shape = (num_imagined, target.dim + 3)
+    drawn = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    noise, uniform = drawn[:, :-3], torch.special.ndtr(drawn[:, -3:])
     centres = mean + noise @ factor.mT
     ratio = 1 + (NARROWEST - 1) * uniform[:, 0]
     weight = 0.01 + 0.98 * uniform[:, 1]

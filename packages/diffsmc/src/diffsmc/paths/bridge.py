@@ -58,8 +58,9 @@ class StratifiedPath(Path):
 
     @override
     def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:
-        labels = torch.arange(num_islands) % len(self.mixture.weights)
-        labels = labels[:, None].expand(num_islands, num_particles).to(self.mixture.means.device)
+        device = self.mixture.means.device
+        labels = torch.arange(num_islands, device=device) % len(self.mixture.weights)
+        labels = labels[:, None].expand(num_islands, num_particles)
         x = sample_component(self.mixture, labels, generator=generator)
         return self._evaluate(x, self._component(num_islands))
 

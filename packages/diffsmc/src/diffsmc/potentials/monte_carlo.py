@@ -103,7 +103,7 @@ class MonteCarloPotential(Potential):
             raise ValueError(f"num_draws must be even and at least 2, got {num_draws}")
         self.num_draws = num_draws
         self.target: Target | None = None
-        self.noise = torch.empty(0)
+        self.noise = torch.empty(0, device="cpu")
 
     @property
     def num_evaluations(self) -> int:  # type: ignore[override]

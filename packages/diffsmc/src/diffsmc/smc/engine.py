@@ -18,6 +18,7 @@ References:
     Dau & Chopin, Waste-free sequential Monte Carlo, JRSS B 2022.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -191,8 +192,8 @@ def step(
 
 def total_log_normalizer(state: State) -> Tensor:
     r"""Give :math:`\log\hat Z` of each island so far, ``(R,)``."""
-    num = torch.tensor(state.log_weights.shape[-1], dtype=state.log_weights.dtype)
-    return state.log_normalizer + state.log_weights.logsumexp(-1) - num.log()
+    num = state.log_weights.shape[-1]
+    return state.log_normalizer + state.log_weights.logsumexp(-1) - math.log(num)
 
 
 def _resample(

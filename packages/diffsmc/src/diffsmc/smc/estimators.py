@@ -162,7 +162,7 @@ def _fit_pareto(excess: Tensor) -> float:
     num = len(excess)
     grid = 30 + int(math.sqrt(num))
     quartile = excess[max(int(num / 4 + 0.5) - 1, 0)]
-    points = torch.arange(1, grid + 1, dtype=excess.dtype) - 0.5
+    points = torch.arange(1, grid + 1, dtype=excess.dtype, device=excess.device) - 0.5
     theta = 1 / excess[-1] + (1 - (grid / points).sqrt()) / (3 * quartile)
     shape = torch.log1p(-theta[:, None] * excess).mean(-1)
     profile = num * ((-theta / shape).log() - shape - 1)

@@ -45,7 +45,7 @@ def cosine_variances(num_steps: int) -> Tensor:
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
-    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64, device="cpu")
     angle = math.pi / 2 * (t + OFFSET) / (1 + OFFSET)
     signal = torch.cos(angle).square() / math.cos(math.pi / 2 * OFFSET / (1 + OFFSET)) ** 2
     variances = 1 - signal
@@ -67,9 +67,9 @@ def geometric_levels(num_steps: int, smallest: float = 1e-3) -> Tensor:
     """
     if num_steps < 2 or not 0 < smallest < 1:
         raise ValueError(f"need two steps and 0 < smallest < 1, got {num_steps} and {smallest}")
-    rising = torch.logspace(math.log10(smallest), 0, num_steps, dtype=torch.float64)
+    rising = torch.logspace(math.log10(smallest), 0, num_steps, dtype=torch.float64, device="cpu")
     rising[-1] = 1.0
-    return torch.cat([torch.zeros(1, dtype=torch.float64), rising])
+    return torch.cat([rising.new_zeros(1), rising])
 
 
 def bisect_level(log_weights: Tensor, tilt: Tensor, level: float, target_ess: float) -> float:

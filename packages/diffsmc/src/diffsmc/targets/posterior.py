@@ -126,7 +126,8 @@ def unconstrain(space: Mapping[str, Parameter], values: Parameters) -> Tensor:
 
 def free_shapes(space: Mapping[str, Parameter]) -> list[torch.Size]:
     """Give the shapes of the unconstrained parameters; bounds never change them."""
-    inside = {name: torch.full(p.shape, 0.5, dtype=torch.float64) for name, p in space.items()}
+    half = torch.full((), 0.5, dtype=torch.float64, device="cpu")
+    inside = {name: half.expand(p.shape) for name, p in space.items()}
     constraints = [_constraint(p, inside, torch.Size()) for p in space.values()]
     return [
         torch.Size(_bijection(constraint).inverse_shape(torch.Size(p.shape)))
@@ -175,9 +176,10 @@ class Posterior(Target):
         self.log_likelihood = log_likelihood
         self.reject = tuple(reject)
         self.starts_from_prior = scale is None and location is None
+        free = torch.zeros((), dtype=torch.bool, device="cpu")
         bounded = torch.cat(
             [
-                torch.full((shape.numel(),), p.constraint is not real, dtype=torch.bool)
+                free.new_full((shape.numel(),), p.constraint is not real)
                 for p, shape in zip(space.values(), shapes, strict=True)
             ]
         )
@@ -234,6 +236,6 @@ def _coordinate_names(space: Mapping[str, Parameter], shapes: list[torch.Size]) 
     names = []
     for (name, parameter), shape in zip(space.items(), shapes, strict=True):
         shown = name if parameter.constraint is real else f"unconstrained {name}"
-        places = [tuple(p) for p in torch.ones(shape).nonzero().tolist()]
+        places = [tuple(p) for p in torch.ones(shape, device="cpu").nonzero().tolist()]
         names += [shown + (f"[{', '.join(map(str, place))}]" if place else "") for place in places]
     return names

@@ -61,9 +61,9 @@ class Target(nn.Module, ABC):
         self.names = [f"x[{i}]" for i in range(dim)] if names is None else names
         factor = _start_factor(scale, dim)
         self.scale = scale if isinstance(scale, int | float) else _typical(factor)
-        mean = torch.zeros(dim, dtype=torch.float64)
+        mean = torch.zeros(dim, dtype=torch.float64, device="cpu")
         if location is not None:
-            mean = torch.as_tensor(location, dtype=torch.float64)
+            mean = torch.as_tensor(location, dtype=torch.float64, device="cpu")
         if mean.shape != (dim,) or not bool(mean.isfinite().all()):
             raise ValueError(f"location must be {dim} finite numbers, got {location}")
         self.register_buffer("start_mean", mean, persistent=False)
@@ -97,7 +97,7 @@ def _start_factor(scale: Scale, dim: int) -> Tensor:
     Raises:
         ValueError: The scale has another shape, or isn't positive.
     """
-    given = torch.as_tensor(scale, dtype=torch.float64).detach().clone()
+    given = torch.as_tensor(scale, dtype=torch.float64, device="cpu").detach().clone()
     if given.shape not in {(), (dim,), (dim, dim)}:
         raise ValueError(
             f"scale must be a number, {dim} numbers or a ({dim}, {dim}) Cholesky factor, got "
