@@ -107,7 +107,9 @@ def slopes(network, x):
     return [output.detach(), *torch.autograd.grad(loss, [x, *network.parameters()])]
 
 
-@pytest.mark.parametrize("options", [{}, {"propagate": True}, {"hidden_layers": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"propagate": ["g2m"]}, {"propagate": ["m2g"]}, {"hidden_layers": 2}]
+)
 @pytest.mark.parametrize("save", ["nothing", "activations", "everything"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fused_and_plain_networks_are_one_function(kind, save, options):

@@ -254,15 +254,27 @@ def test_an_upstream_checkpoint_gives_its_network(tmp_path, name, prefix):
 
 @pytest.mark.parametrize(("name", "settings", "options"), [
     ("graph_lam", {"g2m_gnn_type": "PropagationNet", "m2g_gnn_type": "PropagationNet",
-                   "mesh_aggr": "mean"}, {"propagate": True, "average": True}),
+                   "mesh_aggr": "mean"}, {"propagate": ["g2m", "m2g"], "average": True}),
+    ("graph_lam", {"m2g_gnn_type": "PropagationNet"}, {"propagate": ["m2g"]}),
+    ("hi_lam_parallel", {"g2m_gnn_type": "PropagationNet"}, {"propagate": ["g2m"]}),
     ("hi_lam", {"mesh_up_gnn_type": "PropagationNet", "mesh_down_gnn_type": "PropagationNet"},
-     {"propagate_up": True, "propagate_down": True}),
+     {"propagate": ["up", "down"]}),
 ])  # fmt: skip
 def test_settings_of_a_checkpoint_are_kept(tmp_path, name, settings, options):
     network, graph = checkpoint(tmp_path / "model.ckpt", name, settings=settings, **options)
     again = upstream_network(read_upstream_checkpoint(tmp_path / "model.ckpt"), graph)
     x = torch.randn(len(graph.grid), 2, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again(x, again.embed()), network(x, network.embed()))
+
+
+def test_of_a_checkpoint_with_standard_deviations_the_mean_is_forecast(tmp_path):
+    network, graph = checkpoint(
+        tmp_path / "model.ckpt", "graph_lam", settings={"output_std": True}, sizes=(7, 6)
+    )
+    again = upstream_network(read_upstream_checkpoint(tmp_path / "model.ckpt"), graph)
+    x = torch.randn(len(graph.grid), 2, 7, generator=torch.Generator().manual_seed(0))
+    mean = network(x, network.embed())[..., :3]
+    torch.testing.assert_close(again(x, again.embed()), mean)
 
 
 def test_checkpoints_that_cannot_be_used_are_refused(tmp_path):
@@ -284,9 +296,6 @@ def test_checkpoints_that_cannot_be_used_are_refused(tmp_path):
         upstream_network(found, some_graph())
     with pytest.raises(ValueError, match=r"model must be one of graph_lam, .*, got 'graph_efm'"):
         upstream_network(found._replace(settings={"model": "graph_efm"}), some_graph())
-    mixed = {"g2m_gnn_type": "PropagationNet"}
-    with pytest.raises(ValueError, match="must be the same"):
-        upstream_network(found._replace(settings=mixed), some_graph(hierarchical=True))
     del found.weights["mesh_init_gnns.0.edge_mlp.0.weight"]
     with pytest.raises(ValueError, match="doesn't fit the graph: Missing key"):
         upstream_network(found, some_graph(hierarchical=True))

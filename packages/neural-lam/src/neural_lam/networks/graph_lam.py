@@ -12,7 +12,7 @@ from neural_lam.networks.grid_network import (
     make_width,
     wide,
 )
-from neural_lam.networks.layers import Save
+from neural_lam.networks.layers import Save, fusion
 from neural_lam.shell.errors import InputError
 
 __all__ = ["GraphLAM"]
@@ -29,7 +29,7 @@ class GraphLAM(GridNetwork):
         num_layers: Interaction networks on the mesh, each with its own weights.
         hidden_layers: Of all networks within.
         average: Whether messages on the mesh are averaged and not summed.
-        propagate: Whether encoder and decoder are propagation networks.
+        propagate: Edges along which propagation networks pass messages: ``g2m``, ``m2g``.
         fused: Whether layers are fused; the same function in plain autograd if not.
         save: What fused layers keep for the backward pass: ``nothing`` needs the least memory.
 
@@ -47,21 +47,24 @@ class GraphLAM(GridNetwork):
         num_layers: int = 4,
         hidden_layers: int = 1,
         average: bool = False,
-        propagate: bool = False,
+        propagate: list[str] | None = None,
         fused: bool = True,
         save: Save = "activations",
     ) -> None:
         super().__init__()
-        width = make_width(num_layers, hidden_size, hidden_layers, fused, save)
+        how = fusion(save) if fused else None
+        width = make_width(num_layers, hidden_size, hidden_layers, how, propagate or ())
         if len(graph.m2m) != 1:
             raise InputError(
                 f"GraphLAM needs a flat mesh, got one of {len(graph.m2m)} levels: use HiLAM"
             )
-        self.codec = Codec(graph, num_inputs, num_outputs, width, propagate)
+        self.codec = Codec(graph, num_inputs, num_outputs, width)
         self.levels = Levels(graph, width)
         # The edges' state after the last layer would never be read.
         self.processor = nn.ModuleList(
-            width.net(self.levels.m2m[0], update_edges=layer < num_layers - 1, average=average)
+            width.net(
+                self.levels.m2m[0], "m2m", update_edges=layer < num_layers - 1, average=average
+            )
             for layer in range(num_layers)
         )
 

@@ -6,7 +6,7 @@ every step of a rollout takes them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +19,9 @@ from neural_lam.networks.layers import (
     Edges,
     InteractionNet,
     PropagationNet,
-    Save,
     Static,
-    fusion,
 )
+from neural_lam.shell.checks import counts
 from neural_lam.shell.errors import InputError
 
 __all__ = [
@@ -91,11 +90,13 @@ class Width(NamedTuple):
         hidden_size: Features of all states.
         hidden_layers: Of each network.
         fusion: How to fuse; plain autograd without.
+        propagate: Kinds of edges along which propagation networks pass messages.
     """
 
     hidden_size: int
     hidden_layers: int
     fusion: Fusion | None
+    propagate: frozenset[str] = frozenset()
 
     def mlp(self, num_inputs: int, num_outputs: int | None = None) -> MLP:
         """A network to hidden states, or to outputs without normalisation."""
@@ -112,18 +113,18 @@ class Width(NamedTuple):
     def net(
         self,
         edges: Any,
+        kind: str,
         *,
-        propagate: bool = False,
         update_edges: bool = True,
         average: bool = False,
     ) -> InteractionNet | PropagationNet:
-        """Message passing along edges."""
+        """Message passing along edges of a kind: ``g2m``, ``m2m``, ``up``, ``down`` or ``m2g``."""
         options: dict[str, Any] = {
             "hidden_layers": self.hidden_layers,
             "update_edges": update_edges,
             "fusion": self.fusion,
         }
-        if propagate:
+        if kind in self.propagate:
             return PropagationNet(edges, self.hidden_size, **options)
         return InteractionNet(edges, self.hidden_size, average=average, **options)
 
@@ -136,21 +137,18 @@ class Codec(nn.Module):
         num_inputs: Features of a grid node.
         num_outputs: Outputs of a grid node.
         width: Of the networks.
-        propagate: Whether encoder and decoder are propagation networks.
     """
 
-    def __init__(
-        self, graph: Graph, num_inputs: int, num_outputs: int, width: Width, propagate: bool
-    ) -> None:
+    def __init__(self, graph: Graph, num_inputs: int, num_outputs: int, width: Width) -> None:
         super().__init__()
         d = width.hidden_size
         self.g2m, self.m2g = Edges(graph.g2m), Edges(graph.m2g)
         self.grid_embedder = width.mlp(num_inputs)
         self.g2m_embedder = width.mlp(graph.g2m.features.shape[1])
         self.m2g_embedder = width.mlp(graph.m2g.features.shape[1])
-        self.encoder = width.net(self.g2m, propagate=propagate, update_edges=False)
+        self.encoder = width.net(self.g2m, "g2m", update_edges=False)
         self.grid_mlp = width.mlp(d)
-        self.decoder = width.net(self.m2g, propagate=propagate, update_edges=False)
+        self.decoder = width.net(self.m2g, "m2g", update_edges=False)
         self.output_map = width.mlp(d, num_outputs)
 
     def embed(self) -> tuple[Static, Static]:
@@ -237,9 +235,25 @@ def wide(mesh: list[Tensor], batch: int) -> list[Tensor]:
 
 
 def make_width(
-    num_layers: int, hidden_size: int, hidden_layers: int, fused: bool, save: Save
+    num_layers: int,
+    hidden_size: int,
+    hidden_layers: int,
+    how: Fusion | None,
+    propagate: Sequence[str] = (),
+    kinds: Sequence[str] = ("g2m", "m2g"),
 ) -> Width:
-    """Sizes of a network of layers, checked."""
-    if num_layers < 1:
-        raise InputError(f"num_layers must be at least 1, got {num_layers}")
-    return Width(hidden_size, hidden_layers, fusion(save) if fused else None)
+    """Sizes of a network of layers, checked.
+
+    Arguments:
+        num_layers: Of the network.
+        hidden_size: Features of all states.
+        hidden_layers: Of each network.
+        how: How to fuse; plain autograd without.
+        propagate: Kinds of edges with propagation networks.
+        kinds: Kinds that may have them.
+    """
+    counts(num_layers=num_layers, hidden_size=hidden_size)
+    unknown = set(propagate) - set(kinds)
+    if unknown:
+        raise InputError(f"propagate must be among {', '.join(kinds)}, got {unknown.pop()!r}")
+    return Width(hidden_size, hidden_layers, how, frozenset(propagate))

@@ -15,8 +15,8 @@ from neural_lam.networks.grid_network import (
     make_width,
     wide,
 )
-from neural_lam.networks.hierarchy import EdgeStates, Hierarchy, check_levels
-from neural_lam.networks.layers import Save
+from neural_lam.networks.hierarchy import KINDS, EdgeStates, Hierarchy, check_levels
+from neural_lam.networks.layers import Save, fusion
 
 __all__ = ["HiLAM"]
 
@@ -27,24 +27,18 @@ class _Sweep(nn.Module):
     Arguments:
         levels: Of the mesh.
         width: Of the networks.
-        propagate_up: Whether those up the hierarchy are propagation networks.
-        propagate_down: Whether those down the hierarchy are.
         last: Whether the edges' states within levels and up are read no more.
     """
 
-    def __init__(
-        self, levels: Levels, width: Width, propagate_up: bool, propagate_down: bool, last: bool
-    ) -> None:
+    def __init__(self, levels: Levels, width: Width, last: bool) -> None:
         super().__init__()
-        self.down = nn.ModuleList(
-            width.net(edges, propagate=propagate_down) for edges in levels.down
-        )
-        self.within_down = nn.ModuleList(width.net(edges) for edges in levels.m2m)
+        self.down = nn.ModuleList(width.net(edges, "down") for edges in levels.down)
+        self.within_down = nn.ModuleList(width.net(edges, "m2m") for edges in levels.m2m)
         self.up = nn.ModuleList(
-            width.net(edges, propagate=propagate_up, update_edges=not last) for edges in levels.up
+            width.net(edges, "up", update_edges=not last) for edges in levels.up
         )
         self.within_up = nn.ModuleList(
-            width.net(edges, update_edges=not last) for edges in levels.m2m
+            width.net(edges, "m2m", update_edges=not last) for edges in levels.m2m
         )
 
     def forward(
@@ -84,9 +78,8 @@ class HiLAM(GridNetwork):
         hidden_size: Features of all states within.
         num_layers: Sweeps down and up.
         hidden_layers: Of all networks within.
-        propagate: Whether encoder and decoder are propagation networks.
-        propagate_up: Whether those up the hierarchy are.
-        propagate_down: Whether those down the hierarchy are.
+        propagate: Edges along which propagation networks pass messages: ``g2m``, ``up``,
+            ``down``, ``m2g``.
         fused: Whether layers are fused; the same function in plain autograd if not.
         save: What fused layers keep for the backward pass: ``nothing`` needs the least memory.
 
@@ -103,21 +96,19 @@ class HiLAM(GridNetwork):
         hidden_size: int = 64,
         num_layers: int = 4,
         hidden_layers: int = 1,
-        propagate: bool = False,
-        propagate_up: bool = False,
-        propagate_down: bool = False,
+        propagate: list[str] | None = None,
         fused: bool = True,
         save: Save = "activations",
     ) -> None:
         super().__init__()
-        width = make_width(num_layers, hidden_size, hidden_layers, fused, save)
+        how = fusion(save) if fused else None
+        width = make_width(num_layers, hidden_size, hidden_layers, how, propagate or (), KINDS)
         check_levels("HiLAM", graph)
-        self.codec = Codec(graph, num_inputs, num_outputs, width, propagate)
+        self.codec = Codec(graph, num_inputs, num_outputs, width)
         self.levels = Levels(graph, width)
-        self.hierarchy = Hierarchy(self.levels, width, propagate_up, propagate_down)
+        self.hierarchy = Hierarchy(self.levels, width)
         self.processor = nn.ModuleList(
-            _Sweep(self.levels, width, propagate_up, propagate_down, last=layer == num_layers - 1)
-            for layer in range(num_layers)
+            _Sweep(self.levels, width, last=layer == num_layers - 1) for layer in range(num_layers)
         )
 
     @property

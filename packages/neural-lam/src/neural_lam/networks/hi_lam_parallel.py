@@ -15,8 +15,8 @@ from neural_lam.networks.grid_network import (
     make_width,
     wide,
 )
-from neural_lam.networks.hierarchy import EdgeStates, Hierarchy, check_levels
-from neural_lam.networks.layers import Messages, Save
+from neural_lam.networks.hierarchy import KINDS, EdgeStates, Hierarchy, check_levels
+from neural_lam.networks.layers import Messages, Save, fusion
 
 __all__ = ["HiLAMParallel"]
 
@@ -77,9 +77,8 @@ class HiLAMParallel(GridNetwork):
         hidden_size: Features of all states within.
         num_layers: Layers on the hierarchy.
         hidden_layers: Of all networks within.
-        propagate: Whether encoder and decoder are propagation networks.
-        propagate_up: Whether those of the first sweep up are.
-        propagate_down: Whether those of the last sweep down are.
+        propagate: Edges along which propagation networks pass messages: ``g2m``, ``up``,
+            ``down``, ``m2g``.
         fused: Whether layers are fused; the same function in plain autograd if not.
         save: What fused layers keep for the backward pass: ``nothing`` needs the least memory.
 
@@ -96,18 +95,17 @@ class HiLAMParallel(GridNetwork):
         hidden_size: int = 64,
         num_layers: int = 4,
         hidden_layers: int = 1,
-        propagate: bool = False,
-        propagate_up: bool = False,
-        propagate_down: bool = False,
+        propagate: list[str] | None = None,
         fused: bool = True,
         save: Save = "activations",
     ) -> None:
         super().__init__()
-        width = make_width(num_layers, hidden_size, hidden_layers, fused, save)
+        how = fusion(save) if fused else None
+        width = make_width(num_layers, hidden_size, hidden_layers, how, propagate or (), KINDS)
         check_levels("HiLAMParallel", graph)
-        self.codec = Codec(graph, num_inputs, num_outputs, width, propagate)
+        self.codec = Codec(graph, num_inputs, num_outputs, width)
         self.levels = Levels(graph, width)
-        self.hierarchy = Hierarchy(self.levels, width, propagate_up, propagate_down)
+        self.hierarchy = Hierarchy(self.levels, width)
         self.processor = nn.ModuleList(
             _ParallelLayer(self.levels, width, last=layer == num_layers - 1)
             for layer in range(num_layers)

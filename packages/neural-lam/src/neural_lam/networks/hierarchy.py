@@ -9,9 +9,11 @@ from neural_lam.graphs.graph import Graph
 from neural_lam.networks.grid_network import Levels, Width
 from neural_lam.shell.errors import InputError
 
-__all__ = ["EdgeStates", "Hierarchy", "check_levels"]
+__all__ = ["KINDS", "EdgeStates", "Hierarchy", "check_levels"]
 
 EdgeStates = list[Any]
+# Edges that may have propagation networks.
+KINDS = ("g2m", "up", "down", "m2g")
 
 
 class Hierarchy(nn.Module):
@@ -20,19 +22,13 @@ class Hierarchy(nn.Module):
     Arguments:
         levels: Of at least two meshes.
         width: Of the networks.
-        propagate_up: Whether those up the hierarchy are propagation networks.
-        propagate_down: Whether those down the hierarchy are.
     """
 
-    def __init__(
-        self, levels: Levels, width: Width, propagate_up: bool, propagate_down: bool
-    ) -> None:
+    def __init__(self, levels: Levels, width: Width) -> None:
         super().__init__()
-        self.initial = nn.ModuleList(
-            width.net(edges, propagate=propagate_up) for edges in levels.up
-        )
+        self.initial = nn.ModuleList(width.net(edges, "up") for edges in levels.up)
         self.read_out = nn.ModuleList(
-            width.net(edges, propagate=propagate_down, update_edges=False) for edges in levels.down
+            width.net(edges, "down", update_edges=False) for edges in levels.down
         )
 
     def up(self, mesh: list[Tensor], up: Sequence[Any]) -> tuple[list[Tensor], EdgeStates]:

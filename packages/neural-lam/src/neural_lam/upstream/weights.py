@@ -144,18 +144,18 @@ _KINDS: dict[str, Any] = {
 
 
 def _options(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    def propagates(place: str) -> bool:
-        return bool(settings.get(f"{place}_gnn_type", "InteractionNet") == "PropagationNet")
-
-    if propagates("g2m") != propagates("m2g"):
-        raise InputError("g2m_gnn_type and m2g_gnn_type must be the same, got two different ones")
-    options: dict[str, Any] = {"propagate": propagates("g2m")}
+    places = {"g2m": "g2m", "m2g": "m2g"}
+    if kind != "graph_lam":
+        places |= {"mesh_up": "up", "mesh_down": "down"}
+    propagate = [
+        ours
+        for theirs, ours in places.items()
+        if settings.get(f"{theirs}_gnn_type", "InteractionNet") == "PropagationNet"
+    ]
+    options: dict[str, Any] = {"propagate": propagate}
     if kind == "graph_lam":
-        return options | {"average": settings.get("mesh_aggr", "sum") == "mean"}
-    return options | {
-        "propagate_up": propagates("mesh_up"),
-        "propagate_down": propagates("mesh_down"),
-    }
+        options["average"] = settings.get("mesh_aggr", "sum") == "mean"
+    return options
 
 
 def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: Any) -> GridNetwork:
@@ -184,6 +184,11 @@ def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: An
         for name in weights
         if (found := re.match(r"(?:processor\.module_|mesh_down_gnns\.)(\d+)\.", name))
     ]
+    if settings.get("output_std"):
+        # The upper half of the outputs are standard deviations, which aren't forecast.
+        for part in ("weight", "bias"):
+            name = f"output_map.{last}.{part}"
+            weights = {**weights, name: weights[name][: len(weights[name]) // 2]}
     network: GridNetwork = _KINDS[kind](
         graph,
         num_inputs,
