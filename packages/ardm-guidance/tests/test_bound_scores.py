@@ -27,3 +27,12 @@ def test_scores_are_means_over_molecules_however_they_are_batched():
 def test_a_value_that_is_no_number_is_an_error():
     with pytest.raises(RuntimeError, match="nan"):
         BoundScores().update(torch.tensor([float("nan")]), torch.tensor([3]))
+
+
+def test_what_the_model_excludes_is_counted_and_not_averaged():
+    scores = BoundScores()
+    scores.update(torch.tensor([-10.0, -torch.inf, -20.0]), torch.tensor([3, 6, 3]))
+    found = {name: float(value) for name, value in scores.compute().items()}
+    assert (found["count"], found["excluded"]) == (2, 1)
+    assert found["nats"] == pytest.approx(15.0)
+    assert found["bits_per_site"] == pytest.approx(30 / math.log(2) / 6)

@@ -23,8 +23,9 @@ own verbs:
   sample      generate molecules from a checkpoint to Parquet
   negatives   generate what a discriminator is trained against
   evaluate    score and draw generated molecules; needs no model
+  prepare     read your own file of molecules, and write a configuration for it
 """
-VERBS = ("fit", "validate", "test", "predict", "sample", "negatives", "evaluate")
+VERBS = ("fit", "validate", "test", "predict", "sample", "negatives", "evaluate", "prepare")
 
 
 def _run(arguments: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ __all__ = ["application", "main"]
 
 def application() -> Application:
     """The parts of ``ardm-guidance``."""
+    from ardm_guidance.data.preparation import prepare
     from ardm_guidance.scores.reports import evaluate
     from ardm_guidance.training.sampling import SamplingTrainer, WriteResults
 
@@ -16,7 +17,7 @@ def application() -> Application:
         name="ardm-guidance",
         trainer=SamplingTrainer,
         methods=("sample", "negatives"),
-        functions={"evaluate": evaluate},
+        functions={"evaluate": evaluate, "prepare": prepare},
         callbacks=(WriteResults,),
         config="qm9.yaml",
         # The matrices are small: threads wait for one another; devices are how to use cores.

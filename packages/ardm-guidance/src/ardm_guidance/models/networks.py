@@ -34,7 +34,15 @@ from torch.nn import functional
 from ardm_guidance.sites.constraints import closure
 from ardm_guidance.sites.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
 
-__all__ = ["GraphTransformer", "Pointed", "node_features", "pair_features", "pick", "widen"]
+__all__ = [
+    "GraphTransformer",
+    "Pointed",
+    "check_network",
+    "node_features",
+    "pair_features",
+    "pick",
+    "widen",
+]
 
 _WALKS = 4
 
@@ -80,6 +88,25 @@ def pick(nodes: Tensor, edges: Tensor, positions: Tensor, num_nodes: int) -> Ten
     """
     both = widen(nodes[:, None], edges[:, None])
     return torch.where((positions < num_nodes)[:, None], both[:, 0], both[:, 1])
+
+
+class Alphabet(Protocol):
+    """What a network must know of its objects: their classes and their largest size."""
+
+    @property
+    def max_atoms(self) -> int:
+        """Nodes of the largest object."""
+        ...
+
+    @property
+    def num_atom_classes(self) -> int:
+        """Classes of a node."""
+        ...
+
+    @property
+    def num_bond_classes(self) -> int:
+        """Classes of a pair."""
+        ...
 
 
 @runtime_checkable
@@ -319,3 +346,27 @@ class GraphTransformer(nn.Module):
         e = self.pair(edges - PAD) + self.pair_counts(walks)
         absent = torch.zeros_like(h[..., :1]).masked_fill(nodes[..., None] == PAD, -torch.inf)
         return h, e, absent[..., None]
+
+
+def check_network(network: nn.Module, alphabet: Alphabet) -> None:
+    """Refuse a graph transformer whose numbers don't follow from the alphabet.
+
+    Arguments:
+        network: Any network; one of another class is left alone.
+        alphabet: The classes and sizes of the objects.
+
+    Raises:
+        ValueError: A number differs; the message has its name and what it must be.
+    """
+    if not isinstance(network, GraphTransformer):
+        return
+    largest = network.size.num_embeddings - 1
+    for name, given, needed, fits in (
+        ("num_node_classes", network.num_node_classes, alphabet.num_atom_classes, False),
+        ("num_edge_classes", network.num_edge_classes, alphabet.num_bond_classes, False),
+        ("max_nodes", largest, alphabet.max_atoms, largest > alphabet.max_atoms),
+    ):
+        if given != needed and not fits:
+            raise ValueError(
+                f"network.{name} must be {needed}, as atom_types and max_atoms say, got {given}"
+            )

@@ -16,7 +16,8 @@ class BoundScores(nn.Module):
         \mathrm{error} = \sqrt{\frac{\overline{b^2} - \bar b^2}{N}}, \qquad
         \mathrm{bits} = \frac{\sum_i b_i}{\ln 2 \sum_i D_i}
 
-    Sums are float64, and added over the ranks; a value that is no number is an error.
+    Sums are float64, and added over the ranks; a value that is no number is an error. An object
+    that the model excludes has probability zero: it is counted, and the scores are of the others.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,12 @@ class BoundScores(nn.Module):
         self.nats, self.squares, self.sites = (
             MeanMetric(nan_strategy="error").set_dtype(torch.float64) for _ in range(3)
         )
-        self.count = SumMetric(nan_strategy="error").set_dtype(torch.float64)
+        self.count, self.excluded = (
+            SumMetric(nan_strategy="error").set_dtype(torch.float64) for _ in range(2)
+        )
 
     def _metrics(self) -> tuple[Metric, ...]:
-        return self.nats, self.squares, self.sites, self.count
+        return self.nats, self.squares, self.sites, self.count, self.excluded
 
     def reset(self) -> None:
         """Forget everything."""
@@ -41,15 +44,19 @@ class BoundScores(nn.Module):
             bounds: Bounds of their log-probabilities, in nats, ``(B,)``.
             num_sites: Their numbers of sites, ``(B,)``.
         """
-        nats = -bounds.double()
-        self.nats.update(nats)
-        self.squares.update(nats.square())
-        self.sites.update(num_sites.double())
-        self.count.update(torch.ones_like(nats))
+        nats, possible = -bounds.double(), (bounds != -torch.inf).double()
+        # Weights of zero keep the shapes, and so the host from waiting for the device.
+        finite = torch.where(possible > 0, nats, 0.0)
+        self.nats.update(finite, possible)
+        self.squares.update(finite.square(), possible)
+        self.sites.update(num_sites.double(), possible)
+        self.count.update(possible)
+        self.excluded.update(1 - possible)
 
     def compute(self) -> dict[str, Tensor]:
-        """``nats``, ``nats_error``, ``bits_per_site`` and ``count``."""
-        mean, squares, sites, count = (metric.compute() for metric in self._metrics())
+        """``nats``, ``nats_error``, ``bits_per_site``, ``count`` of the possible, ``excluded``."""
+        mean, squares, sites, count, excluded = (m.compute() for m in self._metrics())
         error = ((squares - mean.square()).clamp(min=0) / count).sqrt()
         bits = mean / sites / math.log(2)
-        return {"nats": mean, "nats_error": error, "bits_per_site": bits, "count": count}
+        scores = {"nats": mean, "nats_error": error, "bits_per_site": bits, "count": count}
+        return {**scores, "excluded": excluded}

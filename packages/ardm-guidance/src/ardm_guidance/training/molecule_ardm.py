@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ardm_guidance.data.modules import Batch, MoleculeData
 from ardm_guidance.models.ardm import OrderAgnosticARDM, Samples, bound, sample, steps
+from ardm_guidance.models.networks import check_network
 from ardm_guidance.models.orders import by_keys
 from ardm_guidance.shell.checkpoints import keep_plain
 from ardm_guidance.shell.checks import counts, not_negative, positive
@@ -95,6 +96,7 @@ class MoleculeARDM(lightning.LightningModule):
         counts(average_horizon=average_horizon)
         self.masked_loss = masked_loss
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
+        check_network(network, self.alphabet)
         self.scores = BoundScores()
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps

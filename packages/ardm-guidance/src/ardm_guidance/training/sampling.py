@@ -323,7 +323,7 @@ class WriteResults(lightning.Callback):
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the scores."""
-        names = {"nats", "nats_error", "bits_per_site", "count"}
+        names = {"nats", "nats_error", "bits_per_site", "count", "excluded"}
         values = {
             key.removeprefix("test/"): float(value)
             for key, value in trainer.callback_metrics.items()
