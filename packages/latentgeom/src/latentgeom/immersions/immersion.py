@@ -12,6 +12,7 @@ An immersion knows where a point goes, :math:`f(x) \in \mathbb{R}^D`, and how to
 so charts (:math:`R_x(\delta) = x + \delta`) and surfaces given by a projection share one code.
 """
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -46,12 +47,28 @@ class Immersion(nn.Module, ABC):
         )
 
     @abstractmethod
+    def to_local(self, x: Tensor, step: Tensor) -> Tensor:
+        """Local coordinates at ``x`` of a small step of the coordinates, ``(..., d)``."""
+
+    @abstractmethod
     def projx(self, x: Tensor) -> Tensor:
         """Admissible coordinates near ``x``, ``(..., n)``."""
 
     @abstractmethod
     def check(self, x: Tensor, name: str) -> None:
         """Refuse coordinates that aren't admissible, with a ``ValueError``."""
+
+    def finest_scale(self) -> float:
+        """Smallest step of the coordinates over which a part of the map says that it changes.
+
+        Parts say so by a method of this name; without any it is infinite, and curves are
+        sampled by their own length alone.
+        """
+        said = (getattr(module, "finest_scale", None) for module in self.modules())
+        scales = [
+            float(scale()) for scale in said if scale is not None and scale != self.finest_scale
+        ]
+        return min([math.inf, *scales])
 
 
 class Chart(Immersion):
@@ -75,6 +92,10 @@ class Chart(Immersion):
     @override
     def retract(self, x: Tensor, delta: Tensor) -> Tensor:
         return x + delta
+
+    @override
+    def to_local(self, x: Tensor, step: Tensor) -> Tensor:
+        return step
 
     @override
     def local(self, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:

@@ -41,6 +41,10 @@ class _Surface(Immersion):
         return self.projx(x + _along(self.normal(x), delta))
 
     @override
+    def to_local(self, x: Tensor, step: Tensor) -> Tensor:
+        return _components(self.normal(x), step)
+
+    @override
     def check(self, x: Tensor, name: str) -> None:
         """Refuse points that are off the surface by more than a millionth."""
         off = torch.linalg.vector_norm(self.projx(x) - x, dim=-1)
@@ -53,18 +57,31 @@ class _Surface(Immersion):
             )
 
 
-def _along(normal: Tensor, delta: Tensor) -> Tensor:
-    r"""Tangent vector of components ``delta`` in the Householder basis of the normal.
+def _mirror(normal: Tensor) -> Tensor:
+    r"""Householder vector whose reflection takes the first axis to the normal's line.
 
-    The reflection that takes the first axis to the normal takes the other axes to an
-    orthonormal basis of its complement; the sign avoids cancellation.
+    The reflection takes the other axes to an orthonormal basis of the normal's complement;
+    the sign avoids cancellation.
     """
     unit = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
     sign = 1 - 2 * (unit[..., :1] < 0).to(unit)
-    mirror = torch.cat([unit[..., :1] + sign, unit[..., 1:]], -1)
+    return torch.cat([unit[..., :1] + sign, unit[..., 1:]], -1)
+
+
+def _reflected(mirror: Tensor, vector: Tensor) -> Tensor:
+    weight = 2 * (mirror * vector).sum(-1, keepdim=True) / mirror.square().sum(-1, keepdim=True)
+    return vector - weight * mirror
+
+
+def _along(normal: Tensor, delta: Tensor) -> Tensor:
+    """Tangent vector of components ``delta`` in the Householder basis of the normal."""
     flat = torch.cat([torch.zeros_like(delta[..., :1]), delta], -1)
-    weight = 2 * (mirror * flat).sum(-1, keepdim=True) / mirror.square().sum(-1, keepdim=True)
-    return flat - weight * mirror
+    return _reflected(_mirror(normal), flat)
+
+
+def _components(normal: Tensor, vector: Tensor) -> Tensor:
+    """Components of a vector's tangential part in that basis."""
+    return _reflected(_mirror(normal), vector)[..., 1:]
 
 
 class Ellipsoid(_Surface):

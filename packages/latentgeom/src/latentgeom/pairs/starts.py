@@ -43,9 +43,10 @@ def bent_curves(
         num_segments: Segments.
     """
     line = initial_curves(immersion, a, b, num_segments)
-    draw = torch.randn(len(a), 1, immersion.dim, generator=generator, dtype=a.dtype)
+    shape = (len(a), 1, immersion.dim)
+    draw = torch.randn(shape, generator=generator, dtype=a.dtype, device=generator.device).to(a)
     size = amplitude * torch.linalg.vector_norm(b - a, dim=-1)[:, None, None]
-    wave = torch.linspace(0, math.pi, num_segments + 1, dtype=a.dtype)[1:-1, None].sin()
+    wave = torch.linspace(0, math.pi, num_segments + 1).to(a)[1:-1, None].sin()
     inner = immersion.retract(line[:, 1:-1], size * wave * draw)
     return torch.cat([line[:, :1], inner, line[:, -1:]], 1)
 
@@ -75,7 +76,7 @@ def spread(
 
     Returns:
         The best curve of each pair, and the largest less the smallest converged length,
-        ``(B,)``: zero where all starts agree.
+        ``(B,)``: zero where all starts agree, NaN where none converged.
     """
     if num_starts < 1:
         raise ValueError(f"num_starts must be at least 1, got {num_starts}")
@@ -91,9 +92,10 @@ def spread(
     stacked = GeodesicBatch(*(x.reshape(num_starts, len(a), *x.shape[1:]) for x in found))
     lengths = torch.where(stacked.converged, stacked.length, torch.inf)
     best = lengths.argmin(0)
-    rows = torch.arange(len(a))
+    rows = torch.arange(len(a), device=a.device)
     longest = torch.where(stacked.converged, stacked.length, -torch.inf).amax(0)
     width = (longest - lengths.amin(0)).clamp(min=0)
+    width = torch.where(stacked.converged.any(0), width, torch.nan)
     return GeodesicBatch(*(column[best, rows] for column in stacked)), width
 
 

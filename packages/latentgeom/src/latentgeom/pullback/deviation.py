@@ -47,6 +47,10 @@ class RadialDeviation(nn.Module):
         self.floor = floor
         self.log_weight = nn.Parameter(torch.zeros(out_features, len(centres)).to(centres))
 
+    def finest_scale(self) -> float:
+        """Standard deviation of the narrowest radial function; curves are sampled by it."""
+        return float((2 * self.rates.max()) ** -0.5)
+
     def forward(self, z: Tensor) -> Tensor:
         """``(..., d)`` to ``(..., D)``."""
         square = (z.unsqueeze(-2) - self.centres).square().sum(-1)

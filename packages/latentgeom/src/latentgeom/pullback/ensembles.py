@@ -32,12 +32,14 @@ from latentgeom.metrics.geodesic_batch import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import chords
-from latentgeom.relaxation.newton import exact_pivot, relax
+from latentgeom.relaxation.newton import relax, verified
 from latentgeom.solvers.boundary import check_segments, initial_curves
+from latentgeom.solvers.reader import Reader
 
 __all__ = ["Ensemble", "ensemble_geodesics", "expected_energy"]
 
 _REGULAR = 1e-6
+_PATIENCE = 0.1  # relative difference between the nodes above which nothing is settled
 
 
 class Ensemble(nn.Module):
@@ -117,12 +119,23 @@ def ensemble_geodesics(
     nodes = torch.cat([nodes[:, :1], first.inner, nodes[:, -1:]], 1)
     found = relax(chart, grid, nodes, **options)  # type: ignore[arg-type]
     length = (2 * found.energy).sqrt()
-    settled = (found.decrement <= tolerance) & (exact_pivot(chart, grid, found) > _REGULAR)
-    resting = found.energy == 0
+    found = verified(chart, grid, found)
+    settled = (found.decrement <= tolerance) & (found.pivot > _REGULAR)
+    whole = torch.cat([nodes[:, :1], found.inner, nodes[:, -1:]], 1)
+    # The mean's curve and the spread, between the nodes too, are to be what was supposed.
+    gap = Reader(chart, grid._replace(free=None), whole, found.image, length).gap
+    settled = settled & (gap <= _PATIENCE * length + _rounding(found.image))
+    resting = length <= _rounding(found.image)
     return GeodesicBatch(
         torch.cat([nodes[:, :1], found.inner, nodes[:, -1:]], 1),
         length,
-        torch.where(resting, 0.0, length * found.decrement / 4),
+        torch.where(resting, 0.0, length * found.decrement / 4 + 2 * gap),
         (settled & torch.isfinite(length)) | resting,
         first.iterations + found.iterations,
     )
+
+
+def _rounding(image: Tensor) -> Tensor:
+    """What the images' rounding makes of a length, ``(B,)``."""
+    size: Tensor = torch.linalg.vector_norm(image, dim=-1).amax(-1)
+    return torch.finfo(image.dtype).eps * image.shape[1] ** 2 * size

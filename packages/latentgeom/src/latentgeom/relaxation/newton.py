@@ -35,14 +35,15 @@ __all__ = [
     "assemble",
     "by_element",
     "diagonal_mass",
-    "exact_pivot",
     "relax",
+    "verified",
 ]
 
 _SHRINK, _GROW, _FIRST = 0.1, 10.0, 1e-3  # damping after success, failure, first failure
 _LARGEST = 1.0  # damping above which a small step says nothing about convergence
 _RENEW = 4  # steps between two evaluations of the second derivatives
-_SUSPECT = 0.1  # last pivot below which it is computed anew with exact second derivatives
+_SUSPECT = 0.3  # last pivot below which the last step is judged anew
+_UNDAMPED = 1e-6  # damping that changes neither pivots nor decrements
 _LAST = (0, 0, 0, 0, 0, 1)  # padding that adds the last node
 MAX_FORMED = 50  # coordinates up to which blocks are formed and factored
 
@@ -56,6 +57,7 @@ class Outcome(NamedTuple):
         energy: Energies, ``(B,)``.
         decrement: Relative decrease that the last step was to bring, ``(B,)``.
         pivot: How far the Hessian is from singular, below zero where indefinite, ``(B,)``.
+        damping: Damping of the last step, ``(B,)``; it flatters decrement and pivot.
         iterations: Steps, ``(B,)``.
     """
 
@@ -64,7 +66,12 @@ class Outcome(NamedTuple):
     energy: Tensor
     decrement: Tensor
     pivot: Tensor
+    damping: Tensor
     iterations: Tensor
+
+    def take(self, chosen: Tensor) -> "Outcome":
+        """The same for some of the curves."""
+        return Outcome(*(x[chosen] for x in self))
 
 
 class _Active(NamedTuple):
@@ -162,10 +169,19 @@ def _last_pivot(factors: Factorization, mass: Tensor, d: int) -> Tensor:
     With nodes :math:`h` apart it is :math:`\sin L / 2 \sin (L - h)` on a unit sphere: it
     vanishes with the Jacobi field, and is about one half in flat space.
     """
-    pivots = torch.stack(factors.cholesky, 1).diagonal(dim1=-2, dim2=-1).square().flatten(1)
-    masses = mass.diagonal(dim1=-2, dim2=-1).flatten(1)
-    last: Tensor = (pivots / masses)[:, -2 * d : -d].amin(-1)
-    return last
+    blocks = [factor.diagonal(dim1=-2, dim2=-1) for factor in factors.cholesky[-2:]]
+    own = _last_block(mass, d)
+    factor, info = torch.linalg.cholesky_ex(own)
+    # Pivots against pivots: against the diagonal, stretched coordinates would look conjugate.
+    ratio = (torch.cat(blocks, -1)[:, -2 * d : -d] / factor.diagonal(dim1=-2, dim2=-1)).square()
+    return torch.where(info == 0, ratio.amin(-1), -1.0)
+
+
+def _last_block(mass: Tensor, d: int) -> Tensor:
+    """Mass of the last inner node, ``(B, d, d)``; the node after it is fixed."""
+    if mass.shape[-1] > d:
+        return mass[:, -1, -2 * d : -d, -2 * d : -d]
+    return mass[:, -2]
 
 
 def _step(immersion: Immersion, grid: Grid, part: _Active) -> matrix_free.Step:
@@ -236,6 +252,7 @@ def _last_step(
         torch.where(better, energy, part.energy),
         step.decrement,
         step.pivot,
+        part.damping,
         torch.full_like(part.rows, count),
     )
 
@@ -250,7 +267,7 @@ def _beginning(immersion: Immersion, grid: Grid, nodes: Tensor) -> tuple[Outcome
     energy = grid.energy(image)
     unknown = torch.full_like(energy, torch.inf)
     count = torch.zeros_like(energy, dtype=torch.long)
-    outcome = Outcome(inner, image, energy, unknown, unknown, count)
+    outcome = Outcome(inner, image, energy, unknown, unknown, torch.zeros_like(energy), count)
     index = ((energy > 0) & torch.isfinite(energy)).nonzero().squeeze(-1)
     bend = columns.new_zeros(*inner.shape[:2], *2 * [columns.shape[-1]])
     state = (inner, image, columns, bend, energy, torch.zeros_like(energy))
@@ -293,19 +310,42 @@ def relax(
     if part.rows.numel():
         unknown = torch.full_like(part.energy, torch.inf)
         count_ = torch.full_like(part.rows, max_iterations)
-        rest = Outcome(part.inner, part.image, part.energy, unknown, unknown, count_)
+        rest = Outcome(part.inner, part.image, part.energy, unknown, unknown, part.damping, count_)
         outcome = _stored(outcome, part.rows, rest)
     return outcome
 
 
-def exact_pivot(immersion: Immersion, grid: Grid, outcome: Outcome) -> Tensor:
-    """Pivots, by the exact Hessian where the lagged one's is suspect, ``(B,)``."""
+def verified(immersion: Immersion, grid: Grid, outcome: Outcome) -> Outcome:
+    """Outcomes with the pivots and decrements of Newton's exact, undamped step.
+
+    What relaxation saw is kept where it used neither damping nor old second derivatives
+    near singularity; elsewhere both are computed anew, since a damped step is small for its
+    damping and an indefinite Hessian's step isn't Newton's.
+    """
+    pivot = outcome.pivot
     if immersion.dim > MAX_FORMED:
-        return matrix_free.smallest_ritz_value(immersion, grid, outcome.inner, outcome.image)
-    suspect = (outcome.pivot < _SUSPECT).nonzero().squeeze(-1)
-    if suspect.numel() == 0:
-        return outcome.pivot
-    inner, image, energy = (x[suspect] for x in (outcome.inner, outcome.image, outcome.energy))
-    columns, bend = jacobian(immersion, inner)[1], hessian(immersion, inner, grid.force(image))
-    part = _Active(suspect, inner, image, columns, bend, energy, torch.zeros_like(energy))
-    return outcome.pivot.index_copy(0, suspect, _direct_step(grid, part).pivot)
+        pivot = matrix_free.smallest_ritz_value(immersion, grid, outcome.inner, outcome.image)
+        suspect = outcome.damping > _UNDAMPED
+    else:
+        suspect = (pivot < _SUSPECT) | (outcome.damping > _UNDAMPED)
+    suspect = suspect & torch.isfinite(outcome.decrement)
+    outcome = outcome._replace(pivot=pivot)
+    rows = suspect.nonzero().squeeze(-1)
+    if rows.numel() == 0:
+        return outcome
+    part = _undamped(immersion, grid, outcome.take(rows), rows)
+    step = _rounded(_step(immersion, grid, part), part)
+    if immersion.dim <= MAX_FORMED:
+        pivot = pivot.index_copy(0, rows, step.pivot)
+    decrement = outcome.decrement.index_copy(0, rows, step.decrement)
+    return outcome._replace(pivot=pivot, decrement=decrement)
+
+
+def _undamped(immersion: Immersion, grid: Grid, outcome: Outcome, rows: Tensor) -> _Active:
+    inner, image, energy = outcome.inner, outcome.image, outcome.energy
+    if immersion.dim > MAX_FORMED:
+        columns = bend = inner[..., :0, None]
+    else:
+        columns = jacobian(immersion, inner)[1]
+        bend = hessian(immersion, inner, grid.force(image))
+    return _Active(rows, inner, image, columns, bend, energy, torch.zeros_like(energy))

@@ -11,7 +11,12 @@ on a quarter of the segments, by Gauss-Newton; chords on half of them; and the l
 Lengths are :math:`\sqrt{2 E}`: the energy is stationary at a geodesic, so that errors of the
 nodes enter squared.  The **error estimate** adds up what the discretisation left out, by the
 energy in the two highest modes of all elements (for chords by the change of the length
-between the levels), what another step might bring, and rounding.
+between the levels), what another step might bring, rounding, and twice the **gap**: the
+difference between the true length of the curve and the length that was supposed, on samples
+between the nodes (:mod:`latentgeom.relaxation.samples`).  Where the gap is no small part of the
+length, or no level settled, the curve is pulled tight as a string
+(:mod:`latentgeom.solvers.strings`) on more and more segments; what then still differs has not
+converged.
 
 References:
     Arvanitidis, Hansen & Hauberg (2018), Latent Space Oddity, for the energy;
@@ -28,16 +33,23 @@ from latentgeom.metrics.geodesic_batch import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import Grid, chords, lobatto, resampled
-from latentgeom.relaxation.newton import MAX_FORMED, Outcome, exact_pivot, relax
+from latentgeom.relaxation.newton import MAX_FORMED, Outcome, relax, verified
+from latentgeom.relaxation.samples import drawn, retimed, shorter
+from latentgeom.solvers.grid_paths import grid_paths, has_grid
+from latentgeom.solvers.reader import Reader
+from latentgeom.solvers.refinement import CONJUGATE, PATIENCE, refined
 
 __all__ = ["check_segments", "geodesics", "initial_curves", "polynomial_grid"]
 
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
-_CONJUGATE = 0.02  # pivot below which end points are conjugate
-_BLOCK, _POLISH_BLOCK, _DEGREE = 24, 64, 16  # unknowns and segments of an element, at most
+_BLOCK, _POLISH_BLOCK, _DEGREE = 24, 160, 16  # unknowns and segments of an element, at most
+_LEAST_DEGREE = 8  # of polynomial elements, whatever their block
 _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
 _COPIES = 6  # images and Jacobians alive at once, measured
+_GAP_SAFETY = 2.0
+_BETTER = 0.9  # share of a curve's length below which a path on a grid replaces it
+_LINE = 32  # samples a segment of the curves that a refinement starts from
 
 
 class _Settings(NamedTuple):
@@ -77,7 +89,7 @@ def _chords(immersion: Immersion, num_segments: int) -> Grid:
 
 def polynomial_grid(immersion: Immersion, num_segments: int) -> Grid:
     """Polynomial elements of the highest degree that blocks of moderate size allow."""
-    formed = max(_POLISH_BLOCK // immersion.dim, 2)
+    formed = max(_POLISH_BLOCK // immersion.dim, _LEAST_DEGREE)
     largest = min(formed if immersion.dim <= MAX_FORMED else _DEGREE, _DEGREE)
     return lobatto(num_segments, _divisor(num_segments, largest))
 
@@ -132,12 +144,26 @@ def geodesics(
     _check(immersion, a, b, num_segments)
     settings = _Settings(num_segments, polish, tolerance, max_iterations)
     count = pairs_at_once(immersion, a, num_segments, memory_gb)
-    batch = _resting(a, num_segments)
-    for rows in (a != b).any(-1).nonzero().squeeze(-1).split(count):  # type: ignore[no-untyped-call]
+    parts = []
+    moving = (a != b).any(-1).nonzero().squeeze(-1)
+    for rows in moving.split(count) if len(moving) else ():  # type: ignore[no-untyped-call]
         first = None if initial is None else initial[rows]
-        part = _solve(immersion, a[rows], b[rows], first, settings)
+        parts.append((rows, _solve(immersion, a[rows], b[rows], first, settings)))
+    segments = max([num_segments, *(part.points.shape[1] - 1 for _, part in parts)])
+    batch = _resting(a, segments)
+    for rows, part in parts:
+        part = part._replace(points=_at(immersion, part.points, segments))
         batch = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in zip(batch, part, strict=True)))
     return batch
+
+
+def _at(immersion: Immersion, points: Tensor, num_segments: int) -> Tensor:
+    """Curves at another number of equal steps."""
+    if points.shape[1] == num_segments + 1:
+        return points
+    times = torch.linspace(0, 1, num_segments + 1, dtype=torch.float64)
+    known = resampled(chords(points.shape[1] - 1, 1), points, times)
+    return _pinned(immersion, known, points[:, 0], points[:, -1])
 
 
 def _resting(a: Tensor, num_segments: int) -> GeodesicBatch:
@@ -189,8 +215,7 @@ def _level(
 
 def _read(immersion: Immersion, level: _Level, times: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The curves of a level at other times."""
-    nodes = torch.cat([a.unsqueeze(1), level.outcome.inner, b.unsqueeze(1)], 1)
-    return _pinned(immersion, resampled(level.grid, nodes, times), a, b)
+    return _pinned(immersion, resampled(level.grid, _nodes(level, a, b), times), a, b)
 
 
 def _truncation(level: _Level) -> Tensor:
@@ -211,21 +236,41 @@ def _unfinished(level: _Level) -> Tensor:
 def _summary(
     immersion: Immersion, levels: list[_Level], a: Tensor, b: Tensor, settings: _Settings
 ) -> GeodesicBatch:
-    fine, length = levels[-1], levels[-1].length
-    estimate = _unfinished(fine)
+    outcome = verified(immersion, levels[-1].grid, levels[-1].outcome)
+    fine = levels[-1]._replace(outcome=outcome)
+    length, estimate = fine.length, _unfinished(fine)
     if settings.polish:
         estimate = estimate + _truncation(fine)
     else:
         correction = (length - levels[-2].length) / 3
         length, estimate = length + correction, estimate + correction.abs()
-    outcome = fine.outcome
-    pivot = exact_pivot(immersion, fine.grid, outcome)
-    settled = (outcome.decrement <= settings.tolerance) & (pivot > _CONJUGATE)
-    times = torch.linspace(0, 1, settings.num_segments + 1, dtype=torch.float64)
-    return GeodesicBatch(
-        _read(immersion, fine, times, a, b),
-        length,
-        estimate,
-        settled & torch.isfinite(length),
-        torch.stack([level.outcome.iterations for level in levels]).sum(0),
-    )
+    reader = Reader(immersion, fine.grid, _nodes(fine, a, b), outcome.image, fine.length)
+    gap = _GAP_SAFETY * reader.gap
+    settled = (outcome.decrement <= settings.tolerance) & (outcome.pivot > CONJUGATE)
+    # Saddles and conjugate ends hide nothing: more segments would not mend them.
+    certain = (gap <= PATIENCE * length) & torch.isfinite(length)
+    steps = torch.stack([level.outcome.iterations for level in levels]).sum(0)
+    # Near conjugate ends the length answers to errors in inverse proportion to the pivot.
+    estimate = estimate * (0.5 / outcome.pivot.clamp(min=CONJUGATE / 10)).clamp(min=1)
+    known = GeodesicBatch(outcome.inner, length, estimate + gap, certain & settled, steps)
+    rows = (~certain).nonzero().squeeze(-1)
+    if rows.numel() == 0:
+        return known._replace(points=reader.at(settings.num_segments))
+    count = _LINE * settings.num_segments
+    start = reader.start(rows, initial_curves(immersion, a[rows], b[rows], count))
+    if has_grid(immersion):
+        path = drawn(immersion, grid_paths(immersion, a[rows], b[rows], count), start.image)
+        # Samples at equal steps of the image, so that no part of it is passed over in one.
+        path = drawn(immersion, retimed(immersion, path, count), start.image)
+        start = shorter(start, path, _BETTER)
+    better = refined(immersion, start, settings.num_segments)
+    segments = max(settings.num_segments, better.num_segments)
+    found = better.batch(segments)
+    found = found._replace(iterations=found.iterations + steps[rows])
+    known = known._replace(points=reader.at(segments))
+    pairs = zip(known, found, strict=True)
+    return GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in pairs))
+
+
+def _nodes(level: _Level, a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([a.unsqueeze(1), level.outcome.inner, b.unsqueeze(1)], 1)

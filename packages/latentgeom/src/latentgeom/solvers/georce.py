@@ -15,7 +15,9 @@ whose solution needs one sum and one cumulative sum, no loop over nodes:
 Converged curves are checked to be minima: the second variation of the energy, block
 tridiagonal in the nodes, has to be positive definite, and no end point conjugate to the other.
 A backtracking line search on the energy makes it global.  The midpoint makes the length
-second order, so that Richardson's extrapolation over :math:`T/2` and :math:`T` applies.
+second order, so that Richardson's extrapolation over :math:`T/2` and :math:`T` applies.  The true
+length of the interpolated nodes is compared with it; where both differ there are more
+segments, and what still differs has not converged.
 
 References:
     Rygaard & Hauberg (2025), GEORCE: A Fast New Control Algorithm for Computing Geodesics.
@@ -30,13 +32,20 @@ from latentgeom.immersions.curvature import Field, derivative
 from latentgeom.metrics.geodesic_batch import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
-from latentgeom.relaxation.block_tridiagonal import factorize
+from latentgeom.relaxation.block_tridiagonal import factorize, substitute
+from latentgeom.relaxation.elements import chords, resampled
 from latentgeom.solvers.boundary import check_segments
 
 __all__ = ["georce"]
 
 _HALVINGS = 12
-_CONJUGATE = 0.02  # last pivot, relative to a flat one's, below which end points are conjugate
+_SLACK = 16  # units in the last place by which an energy may grow from rounding
+_BETWEEN = 8  # samples a segment, at which the true speed is looked at
+_GAP_SAFETY, _PATIENCE = 3.0, 1e-2  # of the gap; relative gap above which nothing is settled
+_MAX_SEGMENTS = 256
+_NEWTON, _STILL = 8, 1e-14  # steps of the polish; relative decrease that ends it
+_SETTLED = 1e-6  # relative decrease of the energy still to be expected of a settled curve
+_CONJUGATE = 0.12  # last pivot, relative to a flat one's, below which end points are conjugate
 
 
 class _Controls(NamedTuple):
@@ -78,12 +87,13 @@ def _searched(
 ) -> tuple[Tensor, Tensor]:
     """Halve the step of the curves whose energy would not fall."""
     fraction = torch.ones_like(controls.energy)
+    slack = _SLACK * torch.finfo(fraction.dtype).eps
     best, energy = controls.steps, controls.energy
     open_ = torch.ones_like(energy, dtype=torch.bool)
     for _ in range(_HALVINGS):
         trial = torch.lerp(controls.steps, target, fraction[:, None, None])
         value = _energies(metric_tensor, a, trial).sum(1)
-        accept = open_ & (value <= controls.energy)
+        accept = open_ & (value <= controls.energy * (1 + slack))
         best = torch.where(accept[:, None, None], trial, best)
         energy = torch.where(accept, value, energy)
         open_ = open_ & ~accept
@@ -96,7 +106,8 @@ def _searched(
 def _step(metric_tensor: Field, a: Tensor, b: Tensor, controls: _Controls) -> _Controls:
     target = _target(metric_tensor, a, b, controls.steps)
     steps, energy = _searched(metric_tensor, a, controls, target)
-    size = (steps - controls.steps).square().sum((1, 2)) / steps.square().sum((1, 2))
+    # The full step, not the one that the search has left of it: a halved step is small always.
+    size = (target - controls.steps).square().sum((1, 2)) / controls.steps.square().sum((1, 2))
     return _Controls(steps, energy, size, controls.iterations + 1)
 
 
@@ -111,10 +122,12 @@ def _relax(
     for _ in range(max_iterations):
         if active.numel() == 0:
             break
+        steps_before = controls.steps[active]
         part = _step(metric_tensor, a[active], b[active], _Controls(*(x[active] for x in controls)))
         pairs = zip(controls, part, strict=True)
         controls = _Controls(*(x.index_copy(0, active, y) for x, y in pairs))
-        active = active[part.decrement > tolerance]
+        stuck = (part.steps == steps_before).flatten(1).all(1)
+        active = active[(part.decrement > tolerance) & ~stuck]
     return controls
 
 
@@ -123,8 +136,16 @@ def _nodes(a: Tensor, b: Tensor, steps: Tensor) -> Tensor:
     return torch.cat([a.unsqueeze(1), inner, b.unsqueeze(1)], 1)
 
 
-def _second_variation(metric_tensor: Field, nodes: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks of the Hessian of the energy at the inner nodes, diagonal and upper."""
+class _Variation(NamedTuple):
+    """Newton's step at the inner nodes, and what it says of the curve."""
+
+    step: Tensor
+    decrement: Tensor
+    minimal: Tensor
+
+
+def _variation(metric_tensor: Field, nodes: Tensor) -> _Variation:
+    """First and second variation of the energy, block tridiagonal in the nodes."""
     d = nodes.shape[-1]
 
     def energy(ends: Tensor) -> Tensor:
@@ -132,20 +153,42 @@ def _second_variation(metric_tensor: Field, nodes: Tensor) -> tuple[Tensor, Tens
         return torch.einsum("...i,...ij,...j->...", step, metric_tensor(middle), step)
 
     segments = torch.cat([nodes[:, :-1], nodes[:, 1:]], -1)
+    slope = derivative(energy, segments)
     hessian = derivative(lambda ends: derivative(energy, ends), segments)
+    gradient = slope[:, :-1, d:] + slope[:, 1:, :d]
     diagonal = hessian[:, :-1, d:, d:] + hessian[:, 1:, :d, :d]
-    return diagonal, hessian[:, 1:-1, :d, d:]
-
-
-def _is_minimal(metric_tensor: Field, nodes: Tensor) -> Tensor:
-    """Whether the second variation is positive definite and far enough from singular."""
-    diagonal, upper = _second_variation(metric_tensor, nodes)
     bad = ~torch.isfinite(diagonal).flatten(1).all(-1)
-    identity = torch.eye(nodes.shape[-1], dtype=nodes.dtype, device=nodes.device)
-    factors = factorize(torch.where(bad[:, None, None, None], identity, diagonal), upper)
+    identity = torch.eye(d, dtype=nodes.dtype, device=nodes.device)
+    factors = factorize(
+        torch.where(bad[:, None, None, None], identity, diagonal), hessian[:, 1:-1, :d, d:]
+    )
     pivot = factors.cholesky[-1].diagonal(dim1=-2, dim2=-1).square()
     flat = 4 * metric_tensor(nodes[:, -2]).diagonal(dim1=-2, dim2=-1)
-    return factors.positive & ~bad & ((pivot / flat).amin(-1) > _CONJUGATE)
+    regular = factors.positive & ~bad
+    step = torch.where(regular[:, None, None], -substitute(factors, gradient), 0.0)
+    gain = -(step * gradient).sum((1, 2)) / energy(segments).sum(1)
+    minimal = regular & ((pivot / flat).amin(-1) > _CONJUGATE)
+    return _Variation(step, torch.where(regular, gain, torch.inf), minimal)
+
+
+def _polished(metric_tensor: Field, nodes: Tensor) -> tuple[Tensor, _Variation]:
+    """Newton's method from where the frozen problems have come, and its last verdict."""
+
+    def energy(x: Tensor) -> Tensor:
+        return _quadratic(metric_tensor((x[:, 1:] + x[:, :-1]) / 2), x.diff(dim=1)).sum(1)
+
+    variation = _variation(metric_tensor, nodes)
+    for _ in range(_NEWTON):
+        if bool(((variation.decrement <= _STILL) | ~torch.isfinite(variation.decrement)).all()):
+            break
+        moved = nodes.clone()
+        moved[:, 1:-1] += variation.step
+        better = (energy(moved) < energy(nodes)) & (variation.decrement > _STILL)
+        if not bool(better.any()):
+            break
+        nodes = torch.where(better[:, None, None], moved, nodes)
+        variation = _variation(metric_tensor, nodes)
+    return nodes, variation
 
 
 @torch.no_grad()
@@ -177,20 +220,97 @@ def georce(
     for name, points in (("a", a), ("b", b)):
         check_points(points, a.shape[-1], name)
     line = torch.stack([a, b], 1) if initial is None else initial
+    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    batch, gap = _solved(metric_tensor, a, b, line, num_segments, **options)  # type: ignore[arg-type]
+    segments = num_segments
+    while segments < _MAX_SEGMENTS:
+        # More segments where the speed between the nodes isn't what it was taken for.
+        rows = (gap > _PATIENCE * batch.length).nonzero().squeeze(-1)
+        if rows.numel() == 0:
+            break
+        segments *= 2
+        finer, gaps = _solved(
+            metric_tensor,
+            a[rows],
+            b[rows],
+            _start(batch, rows),
+            segments,
+            **options,  # type: ignore[arg-type]
+        )
+        settled = bool((gaps <= _PATIENCE * finer.length).any())
+        if settled:
+            batch = batch._replace(points=curves.resample(batch.points, segments))
+        else:
+            finer = finer._replace(points=curves.resample(finer.points, batch.points.shape[1] - 1))
+        finer = finer._replace(iterations=finer.iterations + batch.iterations[rows])
+        pairs = zip(batch, finer, strict=True)
+        batch = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in pairs))
+        gap = gap.index_copy(0, rows, gaps)
+    return batch
+
+
+def _start(batch: GeodesicBatch, rows: Tensor) -> Tensor:
+    points = batch.points[rows]
+    finite = torch.isfinite(points).flatten(1).all(1)[:, None, None]
+    line = torch.lerp(
+        points[:, :1], points[:, -1:], torch.linspace(0, 1, points.shape[1]).to(points)[:, None]
+    )
+    return torch.where(finite, points, line)
+
+
+def _solved(
+    metric_tensor: Field,
+    a: Tensor,
+    b: Tensor,
+    line: Tensor,
+    num_segments: int,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[GeodesicBatch, Tensor]:
+    """Curves on one number of segments, and the gap to their true length."""
     half = curves.resample(line, num_segments // 2)
     coarse = _relax(metric_tensor, a, b, half, tolerance, max_iterations)
     start = curves.prolong(_nodes(a, b, coarse.steps))
     fine = _relax(metric_tensor, a, b, start, tolerance, max_iterations)
-    short, long = (_energies(metric_tensor, a, c.steps).sqrt().sum(1) for c in (coarse, fine))
+    ends = [_polished(metric_tensor, _nodes(a, b, c.steps)) for c in (coarse, fine)]
+    short, long = (
+        _energies(metric_tensor, a, nodes.diff(dim=1)).sqrt().sum(1) for nodes, _ in ends
+    )
     length = long + (long - short) / 3
-    moving = fine.energy != 0
-    settled = (fine.decrement <= tolerance) & (coarse.decrement <= tolerance)
-    nodes, zero = _nodes(a, b, fine.steps), torch.zeros_like(length)
-    settled = settled & torch.isfinite(length) & _is_minimal(metric_tensor, nodes)
-    return GeodesicBatch(
+    nodes, variation = ends[1]
+    settled = variation.minimal & (variation.decrement <= _SETTLED)
+    settled = settled & (ends[0][1].decrement <= _SETTLED)
+    moving = (a != b).any(-1)
+    zero = torch.zeros_like(length)
+    # Curves that skip a wall look short: the true length is that of the interpolated nodes.
+    gap = (_true_length(metric_tensor, nodes) - length).abs().nan_to_num(nan=torch.inf)
+    gap = torch.where(moving, gap, zero)
+    estimate = (long - short).abs() / 3 + _GAP_SAFETY * gap + _rounding(length, nodes)
+    estimate = estimate + length * variation.decrement.clamp(max=1)
+    settled = settled & (gap <= _PATIENCE * length) & torch.isfinite(length)
+    batch = GeodesicBatch(
         nodes,
         torch.where(moving, length, zero),
-        torch.where(moving, (long - short).abs() / 3, zero),
+        torch.where(moving, estimate, zero),
         settled | ~moving,
         coarse.iterations + fine.iterations,
     )
+    return batch, gap
+
+
+def _rounding(length: Tensor, nodes: Tensor) -> Tensor:
+    eps = torch.finfo(length.dtype).eps * nodes.shape[1]
+    size: Tensor = torch.linalg.vector_norm(nodes, dim=-1).amax(-1)
+    chord = torch.linalg.vector_norm(nodes.diff(dim=1), dim=-1).sum(-1)
+    return eps * length * (1 + size / torch.where(chord > 0, chord, 1.0))
+
+
+def _true_length(metric_tensor: Field, nodes: Tensor) -> Tensor:
+    """Length of the curves through the nodes, by the midpoints of many steps."""
+    count = nodes.shape[1] - 1
+    times = torch.linspace(0, 1, count * _BETWEEN + 1, dtype=torch.float64)
+    grid = chords(count, 1)
+    points = resampled(grid, nodes, times)
+    middles = (points[:, 1:] + points[:, :-1]) / 2
+    return _quadratic(metric_tensor(middles), points.diff(dim=1)).clamp(min=0).sqrt().sum(1)

@@ -23,8 +23,12 @@ from latentgeom.relaxation.block_tridiagonal import Factorization, eliminate, fa
 from latentgeom.relaxation.elements import Grid
 from latentgeom.relaxation.newton import assemble, by_element, diagonal_mass
 from latentgeom.solvers.boundary import check_segments, polynomial_grid
+from latentgeom.solvers.reader import Reader
+from latentgeom.solvers.refinement import PATIENCE
 
 __all__ = ["FrechetMean", "frechet_mean"]
+
+_MAX_SEGMENTS = 256
 
 
 class FrechetMean(NamedTuple):
@@ -141,6 +145,8 @@ def frechet_mean(
 ) -> FrechetMean:
     """Weighted Fréchet mean of points under the metric that ``immersion`` induces.
 
+    Where the curves hide something between their nodes there are more segments, up to 256.
+
     Arguments:
         immersion: Map into Euclidean space.
         points: Data, ``(K, n)``.
@@ -156,6 +162,24 @@ def frechet_mean(
         raise ValueError("weights must be one positive number a point")
     weights = weights / weights.sum()
     check_segments(points, points, num_segments)
+    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    found, certain = _mean(immersion, points, weights, num_segments, **options)  # type: ignore[arg-type]
+    while not certain and 2 * num_segments <= _MAX_SEGMENTS:
+        num_segments *= 2
+        found, certain = _mean(immersion, points, weights, num_segments, **options)  # type: ignore[arg-type]
+    return found._replace(converged=found.converged and certain)
+
+
+def _mean(
+    immersion: Immersion,
+    points: Tensor,
+    weights: Tensor,
+    num_segments: int,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[FrechetMean, bool]:
+    """The mean on one number of segments, and whether its curves hide nothing."""
     grid = polynomial_grid(immersion, num_segments).to(points)
     nodes = _start(immersion, points, weights, grid.times)
     total = _total(immersion, grid, nodes, weights)
@@ -174,7 +198,12 @@ def frechet_mean(
         else:
             damping = max(10 * damping, 1e-3)
     converged = (decrement <= tolerance or float(total) <= nothing) and regular
-    return FrechetMean(nodes[0, -1], nodes, 2 * total, converged, iterations)
+    found = FrechetMean(nodes[0, -1], nodes, 2 * total, converged, iterations)
+    image = immersion.embed(nodes)
+    length = (2 * grid.energy(image)).sqrt()
+    gap = Reader(immersion, grid, nodes, image, length).gap
+    certain = (2 * gap <= PATIENCE * length + _rounding(image)) & torch.isfinite(length)
+    return found, bool(certain.all())
 
 
 def _rounding(image: Tensor) -> float:

@@ -1,0 +1,167 @@
+"""Nothing is silently wrong: maps and metrics made to deceive, with known answers."""
+
+import numpy as np
+import pytest
+import torch
+from families import (
+    Problem,
+    conjugate,
+    helix,
+    oddity,
+    radial_cost,
+    ridge,
+    sine,
+)
+from torch import nn
+
+from latentgeom import Chart, Ensemble, ensemble_geodesics, frechet_mean, geodesics, georce, spread
+from latentgeom.relaxation.elements import chords, resampled
+
+FLOOR = 1e-9  # what the exact values themselves are known to, relative
+
+
+def solved(problem: Problem, num_segments=32, dtype=torch.float64):
+    a, b = problem.a.to(dtype), problem.b.to(dtype)
+    if problem.immersion is None:
+        return georce(problem.field, a, b, num_segments=num_segments)
+    options = {"tolerance": 1e-10 if dtype == torch.float64 else 1e-6}
+    return geodesics(problem.immersion, a, b, num_segments=num_segments, **options)
+
+
+def true_length(problem, points, factor=64):
+    """Length of the curves that were returned, read between their nodes."""
+    count = points.shape[1] - 1
+    times = torch.linspace(0, 1, count * factor + 1)
+    lengths = []
+    for curve in points.double().split(1):
+        fine = resampled(chords(count, 1), curve, times)
+        if problem.immersion is None:
+            middle, step = (fine[:, 1:] + fine[:, :-1]) / 2, fine.diff(dim=1)
+            square = torch.einsum("bti,btij,btj->bt", step, problem.field(middle), step)
+            lengths.append(square.sqrt().sum(1))
+        else:
+            lengths.append(problem.immersion.embed(fine).diff(dim=1).norm(dim=-1).sum(1))
+    return torch.cat(lengths)
+
+
+def silent(problem, batch, floor=FLOOR):
+    """Curves called converged whose length is further off than the estimate."""
+    error = (batch.length.double() - problem.exact).abs()
+    return batch.converged & (error > batch.error_estimate.double() + floor * problem.exact)
+
+
+@pytest.mark.parametrize("width", [0.3, 0.1, 0.03, 0.01, 0.003])
+def test_ridges_are_climbed(width):
+    problem = ridge(width, np.random.default_rng(int(1000 * width)), 20)
+    batch = solved(problem)
+    assert not silent(problem, batch).any()
+    assert batch.converged.double().mean() >= 0.95
+    error = (batch.length - problem.exact).abs() / problem.exact
+    assert error[batch.converged].max() < 0.02
+
+
+@pytest.mark.parametrize("num_segments", [8, 16, 32])
+@pytest.mark.parametrize("make", [
+    lambda rng: sine(10.0, rng, 20), lambda rng: sine(40.0, rng, 20),
+    lambda rng: sine(150.0, rng, 20), lambda rng: helix(0.05, 20, rng, 20),
+    lambda rng: helix(0.02, 50, rng, 20),
+], ids=["sine 10", "sine 40", "sine 150", "helix 20", "helix 50"])  # fmt: skip
+def test_waves_and_windings_are_seen(make, num_segments):
+    problem = make(np.random.default_rng(num_segments))
+    batch = solved(problem, num_segments)
+    assert not silent(problem, batch).any()
+    assert batch.converged.double().mean() >= 0.95
+
+
+@pytest.mark.parametrize("num_centres", [16, 32])
+def test_curves_of_uncertain_decoders_are_as_long_as_they_say(num_centres):
+    problem = oddity(num_centres, np.random.default_rng(num_centres), 12)
+    batch = solved(problem)
+    long = true_length(problem, batch.points)
+    off = (batch.length - long).abs() - batch.error_estimate
+    # The nodes alone don't give the curve between them to more than a few per mille.
+    assert (off[batch.converged] <= 5e-3 * long[batch.converged]).all()
+    assert batch.converged.double().mean() >= 0.7
+
+
+@pytest.mark.parametrize(("weight", "width"), [(1e2, 0.3), (1e4, 0.3), (1e6, 0.3)])
+def test_curves_between_walls_are_as_long_as_they_say(weight, width):
+    problem = radial_cost(weight, width, np.random.default_rng(int(weight) % 97), 12)
+    batch = solved(problem)
+    off = (batch.length - true_length(problem, batch.points)).abs() - batch.error_estimate
+    assert (off[batch.converged] <= 1e-5 * batch.length[batch.converged]).all()
+    assert batch.converged.any()
+
+
+@pytest.mark.parametrize("chart", ["polar", "surface", "tangent"])
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-5, 1e-8])
+def test_nearly_conjugate_ends_are_right_or_flagged(chart, gap):
+    problem = conjugate(chart, gap, np.random.default_rng(3), 20)
+    batch = solved(problem)
+    assert not silent(problem, batch, 0.0).any()
+    if gap >= 0.1:
+        assert batch.converged.double().mean() >= 0.9
+    if gap <= 1e-5:
+        assert not batch.converged.any()
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: ridge(0.1, rng, 20), lambda rng: ridge(0.01, rng, 20),
+    lambda rng: sine(40.0, rng, 20), lambda rng: helix(0.05, 20, rng, 20),
+    lambda rng: conjugate("polar", 1e-2, rng, 20),
+], ids=["ridge .1", "ridge .01", "sine", "helix", "conjugate"])  # fmt: skip
+def test_single_precision_is_not_silently_wrong(make):
+    problem = make(np.random.default_rng(5))
+    batch = solved(problem, dtype=torch.float32)
+    assert not silent(problem, batch, 1e-6).any()
+
+
+def test_empty_line_searches_are_no_convergence():
+    problem = conjugate("tangent", 1e-8, np.random.default_rng(0), 20)
+    from latentgeom import ConstantCurvature
+
+    batch = georce(ConstantCurvature(2, 1.0).metric_tensor, problem.a, problem.b)
+    error = (batch.length - problem.exact).abs()
+    assert not (batch.converged & (error > batch.error_estimate)).any()
+
+
+def test_starts_that_all_fail_do_not_agree(generator):
+    problem = conjugate("tangent", 1e-8, np.random.default_rng(0), 4)
+    best, width = spread(problem.immersion, problem.a, problem.b, generator=generator)
+    assert width.isnan().tolist() == (~best.converged).tolist()
+    assert width.isnan().any()
+
+
+def test_means_see_between_the_nodes():
+    problem = ridge(0.02, np.random.default_rng(0), 3)
+    mean = frechet_mean(problem.immersion, torch.cat([problem.a, problem.b]))
+    assert not mean.converged
+    smooth = ridge(2.0, np.random.default_rng(0), 3)
+    assert frechet_mean(smooth.immersion, torch.cat([smooth.a, smooth.b])).converged
+
+
+def test_ensembles_see_between_the_nodes():
+    class Ridge(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.width = width
+
+        def forward(self, z):
+            bump = torch.exp(-(z[..., :1] - 0.013).square() / (2 * self.width**2))
+            return torch.cat([z, 2 * bump], -1)
+
+    a, b = torch.tensor([[-0.8, 0.1]]), torch.tensor([[0.9, -0.2]])
+    assert not ensemble_geodesics(Ensemble([Ridge(0.03)]), a, b).converged.any()
+    assert ensemble_geodesics(Ensemble([Ridge(3.0)]), a, b).converged.all()
+
+
+def test_refined_curves_are_given_with_their_own_nodes():
+    problem = ridge(0.1, np.random.default_rng(0), 6)
+    batch = solved(problem)
+    assert batch.points.shape[1] > 33
+    assert torch.equal(batch.points[:, 0], problem.a)
+    assert torch.equal(batch.points[:, -1], problem.b)
+    long = true_length(problem, batch.points, 16)
+    assert ((batch.length - long).abs() < 0.02 * long)[batch.converged].all()
+    flat = geodesics(Chart(lambda z: 2 * z, 2), problem.a, problem.b)
+    assert flat.points.shape[1] == 33
