@@ -29,7 +29,7 @@ from problems import Problem, ellipsoid, mlp, network, sphere  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from latentgeom.immersions.immersion import Chart  # noqa: E402
-from latentgeom.metrics.geodesic_batch import GeodesicBatch  # noqa: E402
+from latentgeom.metrics.answers import GeodesicBatch  # noqa: E402
 from latentgeom.solvers.boundary import geodesics  # noqa: E402
 
 __all__ = ["main"]

@@ -1,15 +1,12 @@
 import pytest
 import torch
 
+from latentgeom.metrics.charts import Scaled, half_plane, poincare_ball, poincare_ellipsoid
 from latentgeom.metrics.explicit import (
     ConstantCurvature,
     Euclidean,
     Product,
-    Scaled,
-    half_plane,
     hyperbolic,
-    poincare_ball,
-    poincare_ellipsoid,
     sphere,
 )
 from latentgeom.metrics.spd import PositiveDefinite

@@ -22,6 +22,13 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.immersions.immersion import Immersion as Immersion
     from latentgeom.immersions.surfaces import Ellipsoid as Ellipsoid
     from latentgeom.immersions.surfaces import Torus as Torus
+    from latentgeom.metrics.answers import FrechetMean as FrechetMean
+    from latentgeom.metrics.answers import GeodesicBatch as GeodesicBatch
+    from latentgeom.metrics.charts import Diffeomorphism as Diffeomorphism
+    from latentgeom.metrics.charts import Scaled as Scaled
+    from latentgeom.metrics.charts import half_plane as half_plane
+    from latentgeom.metrics.charts import poincare_ball as poincare_ball
+    from latentgeom.metrics.charts import poincare_ellipsoid as poincare_ellipsoid
     from latentgeom.metrics.constant_curvature import ambient_to_tangent as ambient_to_tangent
     from latentgeom.metrics.constant_curvature import half_plane_to_tangent as half_plane_to_tangent
     from latentgeom.metrics.constant_curvature import (
@@ -36,16 +43,10 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.metrics.conversion import from_geoopt as from_geoopt
     from latentgeom.metrics.conversion import to_geoopt as to_geoopt
     from latentgeom.metrics.explicit import ConstantCurvature as ConstantCurvature
-    from latentgeom.metrics.explicit import Diffeomorphism as Diffeomorphism
     from latentgeom.metrics.explicit import Euclidean as Euclidean
     from latentgeom.metrics.explicit import Product as Product
-    from latentgeom.metrics.explicit import Scaled as Scaled
-    from latentgeom.metrics.explicit import half_plane as half_plane
     from latentgeom.metrics.explicit import hyperbolic as hyperbolic
-    from latentgeom.metrics.explicit import poincare_ball as poincare_ball
-    from latentgeom.metrics.explicit import poincare_ellipsoid as poincare_ellipsoid
     from latentgeom.metrics.explicit import sphere as sphere
-    from latentgeom.metrics.geodesic_batch import GeodesicBatch as GeodesicBatch
     from latentgeom.metrics.metric import Metric as Metric
     from latentgeom.metrics.spd import PositiveDefinite as PositiveDefinite
     from latentgeom.models.losses import conformal_distortion as conformal_distortion
@@ -55,6 +56,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.models.losses import volume_distortion as volume_distortion
     from latentgeom.models.networks import Autoencoder as Autoencoder
     from latentgeom.models.networks import Perceptron as Perceptron
+    from latentgeom.models.objective import Objective as Objective
+    from latentgeom.models.objective import isometric_objective as isometric_objective
     from latentgeom.pairs.distances import distance_matrix as distance_matrix
     from latentgeom.pairs.starts import bent_curves as bent_curves
     from latentgeom.pairs.starts import graph_curves as graph_curves
@@ -95,7 +98,6 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.solvers.exponential import jacobi as jacobi
     from latentgeom.solvers.exponential import shoot as shoot
     from latentgeom.solvers.georce import georce as georce
-    from latentgeom.solvers.means import FrechetMean as FrechetMean
     from latentgeom.solvers.means import frechet_mean as frechet_mean
     from latentgeom.training.isometric import IsometricAutoencoder as IsometricAutoencoder
 
@@ -108,15 +110,15 @@ _EXPORTS = {
     "CheckpointError": "shell.checkpoints",
     "Conformal": "pullback.pullback",
     "ConstantCurvature": "metrics.explicit",
-    "Diffeomorphism": "metrics.explicit",
+    "Diffeomorphism": "metrics.charts",
     "Digits": "data.digits",
     "DistortionReport": "reports.evaluation",
     "Ellipsoid": "immersions.surfaces",
     "EnrichedPullback": "pullback.pullback",
     "Ensemble": "pullback.ensembles",
     "Euclidean": "metrics.explicit",
-    "FrechetMean": "solvers.means",
-    "GeodesicBatch": "metrics.geodesic_batch",
+    "FrechetMean": "metrics.answers",
+    "GeodesicBatch": "metrics.answers",
     "Immersion": "immersions.immersion",
     "InputError": "shell.errors",
     "IsometricAutoencoder": "training.isometric",
@@ -127,13 +129,14 @@ _EXPORTS = {
     "NumericalMetric": "pullback.numerical",
     "Observations": "data.digits",
     "Perceptron": "models.networks",
+    "Objective": "models.objective",
     "PositiveDefinite": "metrics.spd",
     "Product": "metrics.explicit",
     "Pullback": "pullback.pullback",
     "RadialCost": "pullback.data_metrics",
     "RadialDeviation": "pullback.deviation",
     "Samples": "data.digits",
-    "Scaled": "metrics.explicit",
+    "Scaled": "metrics.charts",
     "Stacked": "pullback.pullback",
     "TensorField": "pullback.numerical",
     "Torus": "immersions.surfaces",
@@ -157,18 +160,19 @@ _EXPORTS = {
     "geodesics": "solvers.boundary",
     "georce": "solvers.georce",
     "graph_curves": "pairs.starts",
-    "half_plane": "metrics.explicit",
+    "half_plane": "metrics.charts",
     "half_plane_to_tangent": "metrics.constant_curvature",
     "hyperbolic": "metrics.explicit",
     "induced_geodesics": "reports.evaluation",
+    "isometric_objective": "models.objective",
     "isometry_loss": "models.losses",
     "jacobi": "solvers.exponential",
     "levi_civita": "immersions.curvature",
     "local_discriminants": "pullback.data_metrics",
     "local_mahalanobis": "pullback.data_metrics",
-    "poincare_ball": "metrics.explicit",
+    "poincare_ball": "metrics.charts",
     "poincare_disc": "reports.plots",
-    "poincare_ellipsoid": "metrics.explicit",
+    "poincare_ellipsoid": "metrics.charts",
     "pole_ladder": "pairs.transport",
     "radial_deviation": "pullback.deviation",
     "random_pairs": "reports.evaluation",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.data.arrays import read_points
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.pairs.distances import chunked, distance_matrix
 from latentgeom.pullback.numerical import NumericalMetric

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from latentgeom.data.arrays import read_points
 from latentgeom.data.digits import Digits
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.explicit import ConstantCurvature
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
 from latentgeom.models.networks import Autoencoder
 from latentgeom.pairs.distances import chunked, distance_matrix, pairs_per_chunk
 from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs

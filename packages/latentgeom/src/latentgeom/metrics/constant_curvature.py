@@ -1,23 +1,26 @@
-r"""Spaces of constant curvature in tangent coordinates, stable in float32.
+r"""Spaces of constant curvature in tangent coordinates, right at the origin and far out.
 
 A point is stored as :math:`u = \log_0(x) \in \mathbb{R}^d`, so hyperbolic space has no
-boundary to fall off.  One family covers all curvatures, continuous at
-:math:`\kappa = 0`, through
-
-.. math::
-
-    S(r) = \frac{\sin \sqrt\kappa r}{\sqrt\kappa}, \qquad
-    C(r) = \cos \sqrt\kappa r, \qquad C^2 + \kappa S^2 = 1 .
-
-With :math:`r = |u|`, :math:`\hat u = u / r` and :math:`\theta` the angle at the origin,
-every map below is solid trigonometry of the triangle (origin, u, v), arranged so that
-nothing large cancels; distances by the haversine law
+boundary to fall off.  One family covers all curvatures, smooth through :math:`\kappa = 0`
+(:mod:`latentgeom.metrics.trigonometry`).  Distances follow the haversine law
 
 .. math::
 
     S(d/2)^2 = S\bigl((r_u - r_v)/2\bigr)^2 + S(r_u)\, S(r_v) \sin^2(\theta / 2) .
 
 The metric tensor is :math:`G(u) = \hat u \hat u^\top + (S(r)/r)^2 (I - \hat u \hat u^\top)`.
+Vectors have components in the **polar frame** at :math:`u` too, the parallel transport of the
+origin's axes along the ray: orthonormal, so that lengths are plain norms.  With
+:math:`s = s(\kappa r^2)` and :math:`q = (1 - s) / \kappa r^2`
+
+.. math::
+
+    a = s\, v + \kappa q\, u \langle u, v \rangle , \qquad
+    v = a / s - \kappa (q / s)\, u \langle u, a \rangle .
+
+Far out in hyperbolic space coordinate vectors have lost their tangential digits by
+:math:`e^r`; frames have not.  All maps work in double precision, whatever they are given, and
+with logarithms where :math:`\sinh` would overflow.
 
 References:
     Ungar (2008), A Gyrovector Space Approach to Hyperbolic Geometry;
@@ -27,13 +30,44 @@ References:
 import torch
 from torch import Tensor
 
+from latentgeom.metrics.coordinates import (
+    ambient_to_tangent,
+    half_plane_dist,
+    half_plane_to_tangent,
+    squash,
+    stereographic_to_tangent,
+    tangent_to_ambient,
+    tangent_to_half_plane,
+    tangent_to_stereographic,
+)
+from latentgeom.metrics.far_out import far_dist, far_exp, far_geodesic, far_log, far_turn
+from latentgeom.metrics.trigonometry import (
+    arc_ratio,
+    as_curvature,
+    asinhc,
+    cosine,
+    direction_gap,
+    dot,
+    half_versine,
+    one_minus_sinc,
+    radius_gap,
+    safe_norm,
+    safe_unit,
+    sinc,
+    sine,
+)
+
 __all__ = [
     "ambient_to_tangent",
     "cosine",
     "dist",
+    "exp_frame",
     "expmap",
+    "from_frame",
+    "geodesic",
     "half_plane_dist",
     "half_plane_to_tangent",
+    "log_frame",
     "log_volume",
     "logmap",
     "metric_tensor",
@@ -41,123 +75,26 @@ __all__ = [
     "safe_norm",
     "safe_unit",
     "sine",
+    "squared_dist",
     "squash",
     "stereographic_to_tangent",
     "tangent_to_ambient",
     "tangent_to_half_plane",
     "tangent_to_stereographic",
+    "to_frame",
     "transp",
+    "transp_frame",
 ]
 
-_SERIES_BELOW = 1e-2  # the five-term series below is exact to 1e-16 there
-
-
-def safe_norm(u: Tensor) -> Tensor:
-    """Euclidean norm over the last axis with zero gradient at zero, ``(...,)``."""
-    scale = u.detach().abs().amax(-1, keepdim=True)
-    scale = torch.where(scale > 0, scale, 1.0)
-    square = (u / scale).square().sum(-1, keepdim=True)
-    zero = square == 0
-    root = torch.where(zero, 1.0, square).sqrt() * scale
-    return torch.where(zero, 0.0, root).squeeze(-1)
-
-
-def safe_unit(u: Tensor) -> Tensor:
-    """Direction ``u / |u|``, the zero vector at zero, ``(..., d)``."""
-    r = safe_norm(u).unsqueeze(-1)
-    return u / torch.where(r > 0, r, 1.0)
-
-
-def _piecewise(
-    x: Tensor, positive: Tensor, negative: Tensor, coefficients: tuple[float, ...]
-) -> Tensor:
-    small = x.abs() < _SERIES_BELOW
-    x_small = torch.where(small, x, 0.0)  # powers of a large x would overflow in the gradient
-    series = torch.zeros_like(x)
-    for coefficient in reversed(coefficients):
-        series = series * x_small + coefficient
-    return torch.where(small, series, torch.where(x > 0, positive, negative))
-
-
-def _root(x: Tensor) -> Tensor:
-    """sqrt|x|, with a harmless value where the series takes over."""
-    return torch.where(x.abs() < _SERIES_BELOW, 1.0, x).abs().sqrt()
-
-
-def _sinc(x: Tensor) -> Tensor:
-    r"""sin(s)/s at s² = x, sinh for negative x."""
-    s = _root(x)
-    sinh = torch.sinh(torch.where(x < 0, s, 1.0))
-    return _piecewise(x, s.sin() / s, sinh / s, (1, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880))
-
-
-def _tanc(x: Tensor) -> Tensor:
-    r"""tan(s)/s at s² = x, tanh for negative x."""
-    s = _root(x)
-    coefficients = (1, 1 / 3, 2 / 15, 17 / 315, 62 / 2835, 1382 / 155925, 21844 / 6081075)
-    return _piecewise(x, s.tan() / s, s.tanh() / s, coefficients)
-
-
-def _atanc(x: Tensor) -> Tensor:
-    r"""atan(s)/s at s² = x, atanh for negative x > -1."""
-    s = _root(x)
-    atanh = torch.atanh(torch.where(x < 0, s, 0.5))
-    coefficients = (1, -1 / 3, 1 / 5, -1 / 7, 1 / 9, -1 / 11, 1 / 13)
-    return _piecewise(x, s.atan() / s, atanh / s, coefficients)
-
-
-def _asinhc(x: Tensor) -> Tensor:
-    r"""asin(s)/s at s² = x < 1, asinh for negative x."""
-    s = _root(x)
-    arcsine = torch.asin(torch.where(x > 0, s, 0.5).clamp(max=1.0))  # haversine rounds above 1
-    coefficients = (1, 1 / 6, 3 / 40, 5 / 112, 35 / 1152, 63 / 2816, 231 / 13312)
-    return _piecewise(x, arcsine / s, torch.asinh(s) / s, coefficients)
-
-
-def sine(r: Tensor, curvature: Tensor) -> Tensor:
-    r"""Generalised sine :math:`S(r)`, equal to :math:`r` at zero curvature."""
-    return r * _sinc(curvature * r.square())
-
-
-def cosine(r: Tensor, curvature: Tensor) -> Tensor:
-    r"""Generalised cosine :math:`C(r) = 1 - 2 \kappa S(r/2)^2`."""
-    x = curvature * r.square()
-    s = _root(x)
-    cosh = torch.cosh(torch.where(x < 0, s, 1.0))
-    return _piecewise(x, s.cos(), cosh, (1, -1 / 2, 1 / 24, -1 / 720, 1 / 40320))
-
-
-def _arcsine(s: Tensor, curvature: Tensor) -> Tensor:
-    """Inverse of the generalised sine on its first branch."""
-    return s * _asinhc(curvature * s.square())
-
-
-def _as_curvature(curvature: float | Tensor, like: Tensor) -> Tensor:
-    return torch.as_tensor(curvature, dtype=like.dtype, device=like.device)
-
-
-def _chord_of_directions(u: Tensor, v: Tensor) -> Tensor:
-    """|û - v̂| in float64: S(r) multiplies its rounding by exp(r), the exact angle's by one."""
-    u, v = u.double(), v.double()
-    r_u, r_v = safe_norm(u), safe_norm(v)
-    swap = (r_u < r_v).unsqueeze(-1)
-    near, far = torch.where(swap, u, v), torch.where(swap, v, u)
-    r_far = torch.maximum(r_u, r_v).unsqueeze(-1)
-    r_far = torch.where(r_far > 0, r_far, 1.0)
-    gap = _radius_gap(far, near)[..., None]
-    return safe_norm(((far - near) - safe_unit(near) * gap) / r_far)
-
-
-def _radius_gap(u: Tensor, v: Tensor) -> Tensor:
-    """|u| - |v| without cancellation."""
-    total = safe_norm(u) + safe_norm(v)
-    return ((u - v) * (u + v)).sum(-1) / torch.where(total > 0, total, 1.0)
+_NEAR = 1e-2  # |curvature| r² below which a point counts as the origin's neighbour
+_SERIES_BELOW = 1e-2
+_FAR = 30.0  # radius, in units of the curvature, beyond which sines are logarithms
 
 
 def _half_chord_from_origin(u: Tensor, v: Tensor, r_u: Tensor, r_v: Tensor, k: Tensor) -> Tensor:
     """S(d/2) when one point is the origin, smooth in both points there."""
     h_u, h_v = sine(r_u / 2, k).square(), sine(r_v / 2, k).square()
-    dot = _sinc(k * u.square().sum(-1)) * _sinc(k * v.square().sum(-1)) * (u * v).sum(-1)
+    dot = sinc(k * u.square().sum(-1)) * sinc(k * v.square().sum(-1)) * (u * v).sum(-1)
     square = h_u + h_v - 2 * k * h_u * h_v - dot / 2
     zero = square <= 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
@@ -168,17 +105,16 @@ def _half_chord(u: Tensor, v: Tensor, k: Tensor) -> Tensor:
     r_u, r_v = safe_norm(u), safe_norm(v)
     product = sine(r_u, k) * sine(r_v, k)
     root = torch.where(product > 0, product, 1.0).sqrt()
-    across = torch.where(product > 0, root, 0.0) * _chord_of_directions(u, v).to(u) / 2
-    polar = safe_norm(torch.stack([sine(_radius_gap(u, v) / 2, k), across], -1))
+    across = torch.where(product > 0, root, 0.0) * safe_norm(direction_gap(u, v)) / 2
+    polar = safe_norm(torch.stack([sine(radius_gap(u, v) / 2, k), across], -1))
     at_origin = (r_u == 0) | (r_v == 0)
     return torch.where(at_origin, _half_chord_from_origin(u, v, r_u, r_v, k), polar)
 
 
-def _arc(half: Tensor, cohalf: Tensor, k: Tensor) -> Tensor:
-    """Distance from S(d/2), and from C(d/2) too where the space is a sphere."""
-    root = torch.where(k > 0, k, 1.0).sqrt()
-    spherical = 2 * torch.atan2(root * half, cohalf) / root
-    return torch.where(k > 0, spherical, 2 * _arcsine(torch.where(k > 0, 0.0, half), k))
+def _is_far(u: Tensor, v: Tensor, k: Tensor) -> Tensor:
+    """Where squares of sines could overflow."""
+    size = torch.maximum(u.square().sum(-1), v.square().sum(-1))
+    return -k * size > _FAR**2
 
 
 def dist(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
@@ -197,88 +133,37 @@ def dist(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
     Returns:
         Distances, ``(...,)``.
     """
-    k = _as_curvature(curvature, u)
+    u, v, k, dtype = _in_double(u, v, curvature)
+    far = _is_far(u, v, k)
+    near_u, near_v = (torch.where(far.unsqueeze(-1), 0.0, x) for x in (u, v))
+    half = _half_chord(near_u, near_v, k)
+    x = k * half.square()
+    series = x < 0.25
     positive = torch.where(k > 0, k, 1.0)
-    toward = tangent_to_ambient(u, positive) + tangent_to_ambient(v, positive)
-    scale = torch.cat([torch.ones_like(u[..., :1]), positive.sqrt().expand_as(u)], -1)
-    return _arc(_half_chord(u, v, k), safe_norm(toward * scale) / 2, k)
-
-
-def tangent_to_ambient(u: Tensor, curvature: float | Tensor) -> Tensor:
-    r"""Ambient coordinates :math:`(C(r), S(r) \hat u)`, ``(..., d + 1)``.
-
-    On the unit sphere these are the usual ones, on hyperbolic space of curvature -1
-    those of the Lorentz model, in flat space :math:`(1, u)`.
-    """
-    k = _as_curvature(curvature, u)
-    x = k * u.square().sum(-1, keepdim=True)
-    r = safe_norm(u).unsqueeze(-1)
-    return torch.cat([cosine(r, k), _sinc(x) * u], -1)
-
-
-def ambient_to_tangent(x: Tensor, curvature: float | Tensor) -> Tensor:
-    """Tangent coordinates of ambient points ``(..., d + 1)``; inverse of the above."""
-    k = _as_curvature(curvature, x)
-    s = safe_norm(x[..., 1:])
-    root = torch.where(k > 0, k, 1.0).sqrt()
-    r = torch.where(
-        k > 0, torch.atan2(root * s, x[..., 0]) / root, _arcsine(torch.where(k > 0, 0.0, s), k)
+    toward = tangent_to_ambient(near_u, positive) + tangent_to_ambient(near_v, positive)
+    scale = torch.cat([torch.ones_like(toward[..., :1]), positive.sqrt().expand_as(u)], -1)
+    root = positive.sqrt()
+    arc = (
+        2 * torch.atan2(root * torch.where(series, 1.0, half), safe_norm(toward * scale) / 2) / root
     )
-    ratio = torch.where(s > 0, r / torch.where(s > 0, s, 1.0), 1.0)
-    return ratio.unsqueeze(-1) * x[..., 1:]
+    near = torch.where(series, 2 * half * asinhc(torch.where(series, x, 0.0)), arc)
+    if not bool(far.any()):
+        return near.to(dtype)
+    return torch.where(far, far_dist(u, v, k, far), near).to(dtype)
 
 
-def squash(u: Tensor, curvature: float | Tensor) -> Tensor:
-    r"""Radial map :math:`r \mapsto \tanh(\sqrt\kappa r) / \sqrt\kappa` into a ball."""
-    k = _as_curvature(curvature, u)
-    return u * _tanc(-k * u.square().sum(-1, keepdim=True))
+def squared_dist(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
+    """Squared distance, smooth at coincident points, where its Hessian is ``2 G``."""
+    return log_frame(u, v, curvature).square().sum(-1)
 
 
-def tangent_to_stereographic(u: Tensor, curvature: float | Tensor) -> Tensor:
-    r"""Stereographic coordinates :math:`\tan_\kappa(r/2)\, \hat u`, the Poincaré ball's."""
-    k = _as_curvature(curvature, u)
-    return u * _tanc(k * u.square().sum(-1, keepdim=True) / 4) / 2
-
-
-def stereographic_to_tangent(x: Tensor, curvature: float | Tensor) -> Tensor:
-    """Tangent coordinates of stereographic points; inverse of the above."""
-    k = _as_curvature(curvature, x)
-    return 2 * x * _atanc(k * x.square().sum(-1, keepdim=True))
-
-
-def tangent_to_half_plane(u: Tensor) -> Tensor:
-    r"""Upper half space of curvature -1, last coordinate positive, origin at ``(0, ..., 1)``.
-
-    .. math:: y = \bigl(S \hat u_{<d},\, 1\bigr) / (C - S \hat u_d)
-
-    with the denominator written as :math:`e^{-r} + S (1 - \hat u_d)`.
-    """
-    r = safe_norm(u)
-    unit = safe_unit(u)
-    scale = torch.exp(-r) + torch.sinh(r) * _one_minus_last(unit)
-    spatial = _sinc(-u.square().sum(-1, keepdim=True)) * u[..., :-1]
-    return torch.cat([spatial, torch.ones_like(spatial[..., :1])], -1) / scale.unsqueeze(-1)
-
-
-def _one_minus_last(unit: Tensor) -> Tensor:
-    """1 - û_d without cancellation near the pole; 1 at the zero vector."""
-    last = unit[..., -1]
-    across = unit[..., :-1].square().sum(-1)
-    return torch.where(last > 0, across / (1 + last.clamp(min=0)), 1 - last)
-
-
-def half_plane_to_tangent(y: Tensor) -> Tensor:
-    """Tangent coordinates of upper half space points; inverse of the above."""
-    height, square = y[..., -1:], y[..., :-1].square().sum(-1, keepdim=True)
-    last = (square + (height - 1) * (height + 1)) / (2 * height)
-    spatial = torch.cat([y[..., :-1] / height, last], -1)
-    time = (1 + spatial.square().sum(-1, keepdim=True)).sqrt()
-    return ambient_to_tangent(torch.cat([time, spatial], -1), -1.0)
-
-
-def half_plane_dist(x: Tensor, y: Tensor) -> Tensor:
-    r"""Distance :math:`2 \sinh^{-1}\bigl(|x - y| / 2 \sqrt{x_d y_d}\bigr)` in the half space."""
-    return 2 * torch.asinh(safe_norm(x - y) / (2 * (x[..., -1] * y[..., -1]).sqrt()))
+def _in_double(
+    u: Tensor, v: Tensor, curvature: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+    """Points of one shape and the curvature in double precision, and the precision to answer in."""
+    dtype = torch.promote_types(u.dtype, v.dtype)
+    u, v = torch.broadcast_tensors(u.double(), v.double())  # type: ignore[no-untyped-call]
+    return u, v, as_curvature(curvature, u), dtype
 
 
 def metric_tensor(u: Tensor, curvature: float | Tensor) -> Tensor:
@@ -288,9 +173,9 @@ def metric_tensor(u: Tensor, curvature: float | Tensor) -> Tensor:
 
     Smooth at the origin: :math:`(1 - \sigma^2) / r^2` is a power series there.
     """
-    k = _as_curvature(curvature, u)
+    k = as_curvature(curvature, u)
     x = (k * u.square().sum(-1))[..., None, None]
-    square = _sinc(x).square()
+    square = sinc(x).square()
     outside = (1 - square) / torch.where(x.abs() < _SERIES_BELOW, 1.0, x)
     y = torch.where(x.abs() < _SERIES_BELOW, x, 0.0)
     series = 1 / 3 - y * (2 / 45 - y * (1 / 315 - y * (2 / 14175 - y * 2 / 467775)))
@@ -306,8 +191,8 @@ def orthonormal_frame(u: Tensor, curvature: float | Tensor) -> Tensor:
 
     Written out, since far out in hyperbolic space the tensor itself has lost its radial part.
     """
-    k = _as_curvature(curvature, u)
-    inverse = 1 / _sinc((k * u.square().sum(-1))[..., None, None])
+    k = as_curvature(curvature, u)
+    inverse = 1 / sinc((k * u.square().sum(-1))[..., None, None])
     unit = safe_unit(u)
     identity = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     return inverse * identity + (1 - inverse) * unit.unsqueeze(-1) * unit.unsqueeze(-2)
@@ -315,33 +200,39 @@ def orthonormal_frame(u: Tensor, curvature: float | Tensor) -> Tensor:
 
 def log_volume(u: Tensor, curvature: float | Tensor) -> Tensor:
     r"""Log density :math:`(d - 1) \log (S(r)/r)` of the Riemannian volume, ``(...,)``."""
-    k = _as_curvature(curvature, u)
+    k = as_curvature(curvature, u)
     x = k * u.square().sum(-1)
-    s = _root(x)
+    s = torch.where(x.abs() < _SERIES_BELOW, 1.0, x).abs().sqrt()
     log_sinhc = s + torch.log(-torch.expm1(-2 * s) / (2 * s))
-    log_sinc = torch.where(x < -_SERIES_BELOW, log_sinhc, torch.log(_sinc(x.clamp(min=-1.0)).abs()))
+    log_sinc = torch.where(x < -_SERIES_BELOW, log_sinhc, torch.log(sinc(x.clamp(min=-1.0)).abs()))
     return (u.shape[-1] - 1) * log_sinc
 
 
-def _to_frame(u: Tensor, v: Tensor, k: Tensor) -> Tensor:
-    """Orthonormal polar frame components of a coordinate vector: tangentials times S(r)/r."""
-    unit = safe_unit(u)
-    radial = (unit * v).sum(-1, keepdim=True) * unit
-    return radial + _sinc(k * u.square().sum(-1, keepdim=True)) * (v - radial)
+def to_frame(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
+    """Components in the polar frame at ``u`` of a coordinate vector, ``(..., d)``."""
+    u, v, k, dtype = _in_double(u, v, curvature)
+    x = k * dot(u, u)
+    near = x.abs() < _NEAR
+    smooth = sinc(x) * v + k * one_minus_sinc(x) * u * dot(u, v)
+    unit = u / torch.where(near, 1.0, dot(u, u)).sqrt()
+    radial = unit * dot(unit, v)
+    return torch.where(near, smooth, radial + sinc(x) * (v - radial)).to(dtype)
 
 
-def _from_frame(u: Tensor, a: Tensor, k: Tensor) -> Tensor:
-    unit = safe_unit(u)
-    radial = (unit * a).sum(-1, keepdim=True) * unit
-    return radial + (a - radial) / _sinc(k * u.square().sum(-1, keepdim=True))
+def from_frame(u: Tensor, a: Tensor, curvature: float | Tensor) -> Tensor:
+    """The coordinate vector with given components in the polar frame, ``(..., d)``."""
+    u, a, k, dtype = _in_double(u, a, curvature)
+    x = k * dot(u, u)
+    near = x.abs() < _NEAR
+    inside = torch.where(near, x, 0.0)
+    smooth = (a - k * one_minus_sinc(inside) * u * dot(u, a)) / sinc(inside)
+    unit = u / torch.where(near, 1.0, dot(u, u)).sqrt()
+    radial = unit * dot(unit, a)
+    return torch.where(near, smooth, radial + (a - radial) / sinc(x)).to(dtype)
 
 
 def expmap(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
     r"""Exponential map in closed form.
-
-    With :math:`t = |v|_G` and :math:`A` the angle of ``v`` to the outward ray, the end has
-    radial part :math:`S(r+t) - 2 C(r) S(t) \sin^2(A/2)` along :math:`\hat u` (written
-    as :math:`S(r-t) + 2 C(r) S(t) \cos^2(A/2)` for inward steps) and :math:`S(t) \sin A` across.
 
     Arguments:
         u: Tangent coordinates of the base, ``(..., d)``.
@@ -351,67 +242,147 @@ def expmap(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
     Returns:
         Tangent coordinates of the end point, ``(..., d)``.
     """
-    k = _as_curvature(curvature, u)
-    a = _to_frame(u, v, k)
-    r, t = safe_norm(u).unsqueeze(-1), safe_norm(a).unsqueeze(-1)
-    unit, direction = safe_unit(u), safe_unit(a)
-    cos_a = (unit * direction).sum(-1, keepdim=True)
-    sin2_half = (direction - unit).square().sum(-1, keepdim=True) / 4
-    cos2_half = (direction + unit).square().sum(-1, keepdim=True) / 4
-    twist = 2 * cosine(r, k) * sine(t, k)
-    outward = sine(r + t, k) - twist * sin2_half
-    inward = sine(r - t, k) + twist * cos2_half
-    along = torch.where(cos_a > 0, outward, inward)
-    along = torch.where((r == 0) | (t == 0), sine(r, k), along)
-    space = along * unit + sine(t, k) * (direction - cos_a * unit)
-    height = cosine(r, k) * cosine(t, k) - k * sine(r, k) * sine(t, k) * cos_a
-    return ambient_to_tangent(torch.cat([height, space], -1), k)
+    dtype = torch.promote_types(u.dtype, v.dtype)
+    u, v = u.double(), v.double()
+    return exp_frame(u, to_frame(u, v, curvature), curvature).to(dtype)
+
+
+def exp_frame(u: Tensor, a: Tensor, curvature: float | Tensor) -> Tensor:
+    r"""Exponential map of frame components, in the ambient model.
+
+    With :math:`t = |a|`, :math:`h = (1 - \cos \sqrt{\kappa} r) / \kappa r^2`
+
+    .. math::
+
+        C(t)\, s(\kappa r^2)\, u + s(\kappa t^2)
+            \bigl(a - \kappa h\, u \langle u, a \rangle\bigr), \qquad
+        C(t)\, C(r) - \kappa\, s(\kappa t^2)\, s(\kappa r^2) \langle u, a \rangle
+
+    are the space and height of the end point.
+    """
+    u, a, k, dtype = _in_double(u, a, curvature)
+    x, y = k * dot(u, u), k * dot(a, a)
+    far = (torch.minimum(-x, -y) > 1.0) | (torch.maximum(-x, -y) > _FAR**2)
+    u_near, a_near = (torch.where(far, 0.0, z) for z in (u, a))
+    x, y = k * dot(u_near, u_near), k * dot(a_near, a_near)
+    one = torch.ones_like(x)
+    cos_r, cos_t = cosine(one, x), cosine(one, y)
+    toward = dot(u_near, a_near)
+    space = cos_t * sinc(x) * u_near
+    space = space + sinc(y) * (a_near - k * half_versine(x) * u_near * toward)
+    height = cos_t * cos_r - k * sinc(y) * sinc(x) * toward
+    near = space * arc_ratio(dot(space, space), height, k)
+    if not bool(far.any()):
+        return near.to(dtype)
+    return torch.where(far, far_exp(u, a, k, far), near).to(dtype)
 
 
 def logmap(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
     r"""Logarithm, inverse of :func:`expmap`.
-
-    In the polar frame at ``u`` the direction to ``v`` is
-
-    .. math::
-
-        \bigl(S(r_v - r_u) - 2 S(r_v) C(r_u) \sin^2(\theta/2),\; S(r_v) \sin\theta\bigr) / S(d) .
 
     Antipodes of a sphere have no unique logarithm; one of the minimisers is returned.
 
     Returns:
         Coordinate vector at ``u``, ``(..., d)``.
     """
-    k = _as_curvature(curvature, u)
-    r_u, r_v = safe_norm(u).unsqueeze(-1), safe_norm(v).unsqueeze(-1)
-    unit_u, unit_v = safe_unit(u), safe_unit(v)
-    unit_u = torch.where(r_u > 0, unit_u, unit_v)
-    gap = unit_v - unit_u
-    sin2_half = torch.where(r_v > 0, gap.square().sum(-1, keepdim=True) / 4, 0.0)
-    along = (
-        sine(-_radius_gap(u, v).unsqueeze(-1), k) - 2 * sine(r_v, k) * cosine(r_u, k) * sin2_half
-    )
-    across = sine(r_v, k) * (gap + 2 * sin2_half * unit_u)
-    across = torch.where(r_v > 0, across, 0.0)
-    direction = safe_unit(along * unit_u + across)
-    return _from_frame(u, direction * dist(u, v, k).unsqueeze(-1), k)
+    dtype = torch.promote_types(u.dtype, v.dtype)
+    u, v = u.double(), v.double()
+    return from_frame(u, log_frame(u, v, curvature), curvature).to(dtype)
+
+
+def log_frame(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
+    r"""Components of the logarithm in the polar frame at ``u``, ``(..., d)``.
+
+    With :math:`y = s(\kappa r_v^2)\, v`
+
+    .. math:: p = y - \kappa h\, u \langle u, y \rangle - s(\kappa r_u^2)\, C(r_v)\, u
+
+    has the direction and the length :math:`S(d)`; it is multiplied by :math:`d / S(d)`.
+    """
+    u, v, k, dtype = _in_double(u, v, curvature)
+    x_u, x_v = k * dot(u, u), k * dot(v, v)
+    far = torch.minimum(-x_u, -x_v) > _NEAR
+    u_near, v_near = (torch.where(far, 0.0, z) for z in (u, v))
+    x_u, x_v = k * dot(u_near, u_near), k * dot(v_near, v_near)
+    one = torch.ones_like(x_u)
+    cos_u, cos_v = cosine(one, x_u), cosine(one, x_v)
+    y = sinc(x_v) * v_near
+    p = y - k * half_versine(x_u) * u_near * dot(u_near, y) - sinc(x_u) * cos_v * u_near
+    cos = cos_u * cos_v + k * sinc(x_u) * dot(u_near, y)
+    near = p * arc_ratio(dot(p, p), cos, k)
+    if not bool(far.any()):
+        return near.to(dtype)
+    with torch.no_grad():
+        close = -k * dist(u, v, k).square() < 1.0
+    # Close points need no distance, whose second derivatives are none where they coincide.
+    apart = far & ~close.unsqueeze(-1)
+    length = dist(torch.where(apart, u, 1.0), torch.where(apart, v, 2.0), k)
+    length = torch.where(apart, length.unsqueeze(-1), 0.0)
+    return torch.where(far, far_log(u, v, length, k, far), near).to(dtype)
+
+
+def geodesic(u: Tensor, v: Tensor, t: Tensor, curvature: float | Tensor) -> Tensor:
+    r"""Points at times ``t`` of the geodesic from ``u`` to ``v``, in the ambient model.
+
+    .. math:: \bigl(S((1 - t) d)\, X + S(t d)\, Y\bigr) / S(d)
+
+    Hyperbolic weights are logarithms; no vector in coordinates is made on the way.
+
+    Arguments:
+        u: Start points, ``(..., d)``.
+        v: End points, ``(..., d)``.
+        t: Times, ``(T,)``.
+        curvature: Sectional curvature.
+
+    Returns:
+        Points, ``(..., T, d)``.
+    """
+    u, v, k, dtype = _in_double(u, v, curvature)
+    u, v, t = u.unsqueeze(-2), v.unsqueeze(-2), t.double().unsqueeze(-1)
+    length = dist(u, v, k).unsqueeze(-1)
+    far = _is_far(u, v, k).unsqueeze(-1) | (-k * length.square() > 1.0)
+    far = far & (torch.minimum(-k * dot(u, u), -k * dot(v, v)) > _NEAR)
+    near_u, near_v = (torch.where(far, 0.0, x) for x in (u, v))
+    step = log_frame(near_u, near_v, k)
+    near = exp_frame(near_u.expand_as(t * step), t * step, k)
+    if not bool(far.any()):
+        return near.to(dtype)
+    return torch.where(far, far_geodesic(u, v, t, length, k, far), near).to(dtype)
 
 
 def transp(u: Tensor, v: Tensor, w: Tensor, curvature: float | Tensor) -> Tensor:
     r"""Parallel transport of ``w`` from ``u`` to ``v`` along their geodesic.
 
-    The triangle (origin, u, v) turns the polar frame by its angle excess
-    :math:`\epsilon = \kappa \cdot \text{area}`, in the plane of the triangle, with
-    :math:`\tan(\epsilon/2) = \kappa T_u T_v \sin\theta / (1 + \kappa T_u T_v \cos\theta)`,
-    :math:`T = \tan_\kappa(r/2)`; transport along the two rays leaves frame vectors as they are.
-
     Returns:
         Coordinate vector at ``v``, ``(..., d)``.
     """
-    k = _as_curvature(curvature, u)
-    p, q = tangent_to_stereographic(u, k), tangent_to_stereographic(v, k)
-    a = _to_frame(u, w, k)
-    return _from_frame(v, _rotate_by_excess(p, q, a, k), k)
+    dtype = torch.promote_types(torch.promote_types(u.dtype, v.dtype), w.dtype)
+    u, v, w = u.double(), v.double(), w.double()
+    moved = transp_frame(u, v, to_frame(u, w, curvature), curvature)
+    return from_frame(v, moved, curvature).to(dtype)
+
+
+def transp_frame(u: Tensor, v: Tensor, a: Tensor, curvature: float | Tensor) -> Tensor:
+    r"""Parallel transport of frame components from ``u`` to ``v``, ``(..., d)``.
+
+    Along the two rays frames stay as they are, so the triangle (origin, u, v) turns them by its
+    angle excess :math:`\epsilon = \kappa \cdot \text{area}` in its plane, with
+
+    .. math:: \tan(\epsilon/2) = \frac{\kappa T_u T_v \sin\theta}{1 + \kappa T_u T_v \cos\theta},
+        \qquad T = \tan_\kappa(r/2) ;
+
+    far out in hyperbolic space, where :math:`T` is one to all digits, with numerator and
+    denominator multiplied by :math:`\cosh(r_u/2) \cosh(r_v/2)` and divided by their growth.
+    """
+    u, v, k, dtype = _in_double(u, v, curvature)
+    a = a.double()
+    far = torch.minimum(-k * dot(u, u), -k * dot(v, v)) > 1.0
+    near_u, near_v = (torch.where(far, 0.0, x) for x in (u, v))
+    p, q = tangent_to_stereographic(near_u, k), tangent_to_stereographic(near_v, k)
+    near = _rotate_by_excess(p, q, a, k)
+    if not bool(far.any()):
+        return near.to(dtype)
+    return torch.where(far, far_turn(u, v, a, k, far), near).to(dtype)
 
 
 def _rotate_by_excess(p: Tensor, q: Tensor, a: Tensor, k: Tensor) -> Tensor:

@@ -16,16 +16,18 @@ References:
     Pennec, Fillard & Ayache (2006), A Riemannian Framework for Tensor Computing.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from latentgeom.metrics import constant_curvature as cc
 from latentgeom.metrics.metric import Metric
+from latentgeom.metrics.trigonometry import safe_norm, sinc
 
 __all__ = ["PositiveDefinite"]
+
+_ORDERS = 3  # of derivatives that matrix logarithms have
 
 
 class PositiveDefinite(Metric):
@@ -65,44 +67,71 @@ class PositiveDefinite(Metric):
         inverse = self._roots(a)[1]
         return _symmetric(inverse @ torch.linalg.matrix_exp(self.to_matrix(b)) @ inverse)
 
-    def _stretch(self, z: Tensor, v: Tensor, power: int) -> Tensor:
-        """Normal coordinates at ``z`` of a coordinate vector, or the inverse by ``power`` -1."""
-        values, basis = torch.linalg.eigh(self.to_matrix(z))
-        gap = (values.unsqueeze(-1) - values.unsqueeze(-2)) / 2
-        ratio = cc.sine(gap, torch.tensor(-1.0).to(z)) / torch.where(gap == 0, 1.0, gap)
-        ratio = torch.where(gap == 0, 1.0, ratio) ** power
-        turned = basis.mT @ self.to_matrix(v) @ basis * ratio
-        return self.from_matrix(_symmetric(basis @ turned @ basis.mT))
+    @override
+    def to_frame(self, z: Tensor, v: Tensor) -> Tensor:
+        """Normal coordinates at ``z``, in which the metric is the Frobenius one."""
+        point, inverse = self.to_matrix(z), self._roots(z)[1]
+        moved = _exp_slope(point, self.to_matrix(v))
+        return self.from_matrix(_symmetric(inverse @ moved @ inverse))
+
+    @override
+    def from_frame(self, z: Tensor, a: Tensor) -> Tensor:
+        point, root = self.to_matrix(z), self._roots(z)[0]
+        return self.from_matrix(_log_slope(point, _symmetric(root @ self.to_matrix(a) @ root)))
+
+    @override
+    def exp_frame(self, z: Tensor, a: Tensor) -> Tensor:
+        root = self._roots(z)[0]
+        step = torch.linalg.matrix_exp(self.to_matrix(a))
+        return self.from_matrix(_log(_symmetric(root @ step @ root)))
+
+    @override
+    def log_frame(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.from_matrix(_log(self._between(a, b)))
+
+    @override
+    def transp_frame(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        (root, _), (_, target) = self._roots(a), self._roots(b)
+        # In normal coordinates the transport is the rotation of the polar decomposition.
+        turn = target @ root @ torch.linalg.matrix_exp(_log(self._between(a, b)) / 2)
+        return self.from_matrix(_symmetric(turn @ self.to_matrix(c) @ turn.mT))
 
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
         basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)
-        columns = self._stretch(z.unsqueeze(-2), basis.expand(*z.shape, self.dim), 1)
+        wide = z.unsqueeze(-2).expand(*z.shape, self.dim)
+        columns = self.to_frame(wide, basis.expand(*z.shape, self.dim))
         return columns @ columns.mT
 
     @override
+    def orthonormal_frame(self, z: Tensor) -> Tensor:
+        basis = torch.eye(self.dim, dtype=z.dtype, device=z.device)
+        wide = z.unsqueeze(-2).expand(*z.shape, self.dim)
+        return self.from_frame(wide, basis.expand(*z.shape, self.dim)).mT
+
+    @override
+    def norm(self, z: Tensor, v: Tensor) -> Tensor:
+        return safe_norm(self.to_frame(z, v))
+
+    @override
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
-        length = cc.safe_norm(torch.linalg.eigvalsh(self._between(a, b)).log())
-        return torch.where((a == b).all(-1), 0.0, length)
+        return torch.where((a == b).all(-1), 0.0, safe_norm(self.log_frame(a, b)))
+
+    @override
+    def squared_dist(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.log_frame(a, b).square().sum(-1)
 
     @override
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
-        root = self._roots(z)[0]
-        step = torch.linalg.matrix_exp(self.to_matrix(self._stretch(z, v, 1)))
-        return self.from_matrix(_function(root @ step @ root, torch.log))
+        return self.exp_frame(z, self.to_frame(z, v))
 
     @override
     def logmap(self, a: Tensor, b: Tensor) -> Tensor:
-        step = self.from_matrix(_function(self._between(a, b), torch.log))
-        return self._stretch(a, step, -1)
+        return self.from_frame(a, self.log_frame(a, b))
 
     @override
     def transp(self, a: Tensor, b: Tensor, v: Tensor) -> Tensor:
-        (root, _), (_, target) = self._roots(a), self._roots(b)
-        # In normal coordinates the transport is the rotation of the polar decomposition.
-        turn = target @ root @ _function(self._between(a, b), torch.sqrt)
-        moved = turn @ self.to_matrix(self._stretch(a, v, 1)) @ turn.mT
-        return self._stretch(b, self.from_matrix(_symmetric(moved)), -1)
+        return self.from_frame(b, self.transp_frame(a, b, self.to_frame(a, v)))
 
     @override
     def projx(self, z: Tensor) -> Tensor:
@@ -117,6 +146,60 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.mT) / 2
 
 
-def _function(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    values, basis = torch.linalg.eigh(_symmetric(matrix))
-    return _symmetric(basis @ (function(values).unsqueeze(-1) * basis.mT))
+class _Slope(NamedTuple):
+    r"""Inverse of the derivative of the exponential at a point, which is held fixed.
+
+    Its weights are divided differences, :math:`(\lambda_i - \lambda_j) / (e^{\lambda_i} -
+    e^{\lambda_j})`, by a series where eigenvalues coincide.
+    """
+
+    basis: Tensor
+    weights: Tensor
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        turned = self.basis.mT @ matrix @ self.basis * self.weights
+        whole: Tensor = self.basis @ turned @ self.basis.mT
+        return _symmetric(whole)
+
+
+def _slope(values: Tensor, basis: Tensor) -> _Slope:
+    mean = (values.unsqueeze(-1) + values.unsqueeze(-2)) / 2
+    half = (values.unsqueeze(-1) - values.unsqueeze(-2)) / 2
+    return _Slope(basis, (-mean).exp() / sinc(-half.square()))
+
+
+def _exp_slope(point: Tensor, v: Tensor) -> Tensor:
+    """Derivative of the exponential at ``point`` along ``v``: a block of a larger exponential."""
+    point, v = torch.broadcast_tensors(point, v)  # type: ignore[no-untyped-call]
+    upper = torch.cat([point, v], -1)
+    lower = torch.cat([torch.zeros_like(point), point], -1)
+    size = point.shape[-1]
+    whole = torch.linalg.matrix_exp(torch.cat([upper, lower], -2))
+    block: Tensor = whole[..., :size, size:]
+    return block
+
+
+def _log(matrix: Tensor) -> Tensor:
+    """Logarithm, differentiable at coinciding eigenvalues too.
+
+    Newton's method on :math:`e^L = M` with its slope held fixed: the first value is the
+    logarithm, so that the steps change nothing but give one order of derivatives each.
+    """
+    values, basis = torch.linalg.eigh(matrix.detach())
+    values = values.log()
+    logarithm = _symmetric(basis @ (values.unsqueeze(-1) * basis.mT))
+    slope = _slope(values, basis)
+    for _ in range(_ORDERS if matrix.requires_grad else 0):
+        logarithm = logarithm + slope(matrix - torch.linalg.matrix_exp(logarithm))
+    return logarithm
+
+
+def _log_slope(point: Tensor, v: Tensor) -> Tensor:
+    """The matrix whose derivative of the exponential at ``point`` is ``v``; as above."""
+    point, v = torch.broadcast_tensors(point, v)  # type: ignore[no-untyped-call]
+    values, basis = torch.linalg.eigh(point.detach())
+    slope = _slope(values, basis)
+    found = slope(v.detach())
+    for _ in range(_ORDERS if point.requires_grad or v.requires_grad else 0):
+        found = found + slope(v - _exp_slope(point, found))
+    return found

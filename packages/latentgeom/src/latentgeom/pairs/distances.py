@@ -19,7 +19,7 @@ import zarr
 from torch import Tensor
 from tqdm import tqdm
 
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 
 __all__ = ["chunked", "distance_matrix", "pairs_per_chunk"]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.immersion import Immersion
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.relaxation import curves
 from latentgeom.solvers.boundary import geodesics, initial_curves
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgeom.immersions.immersion import Chart
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import chords

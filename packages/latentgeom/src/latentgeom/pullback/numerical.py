@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from latentgeom.immersions.curvature import levi_civita
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.relaxation import curves
 from latentgeom.solvers.exponential import refine_velocity, shoot
@@ -38,9 +38,9 @@ class NumericalMetric(Metric):
         super().__init__()
         self.dim, self.num_segments, self.tolerance = dim, num_segments, tolerance
 
-    def connect(self, a: Tensor, b: Tensor) -> GeodesicBatch:
-        """Geodesics between ``(B, d)`` points."""
-        return georce(self.metric_tensor, a, b, num_segments=self.num_segments)
+    @override
+    def connect(self, a: Tensor, b: Tensor, num_segments: int | None = None) -> GeodesicBatch:
+        return georce(self.metric_tensor, a, b, num_segments=num_segments or self.num_segments)
 
     def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
         """Christoffel symbols as a bilinear map; see :func:`latentgeom.levi_civita`."""
@@ -80,6 +80,11 @@ class NumericalMetric(Metric):
         velocity = refine_velocity(self.connection, first, last, velocity, tolerance=self.tolerance)
         velocity = torch.where(batch.converged.unsqueeze(-1), velocity, torch.nan)
         return velocity.reshape(*shape, self.dim)
+
+    @override
+    def geodesic(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        steps = t.unsqueeze(-1) * self.logmap(a, b).unsqueeze(-2)
+        return self.expmap(a.unsqueeze(-2) + torch.zeros_like(steps), steps)
 
     @override
     def transp(self, a: Tensor, b: Tensor, v: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ from typing_extensions import override
 
 from latentgeom.immersions.immersion import Chart, jacobian
 from latentgeom.metrics import constant_curvature as cc
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import FrechetMean, GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.solvers.boundary import geodesics
+from latentgeom.solvers.means import frechet_mean
 
 __all__ = ["Blend", "Conformal", "EnrichedPullback", "Pullback", "Stacked", "ellipsoid", "torus"]
 
@@ -83,9 +84,16 @@ class Pullback(NumericalMetric):
         return solved.mT
 
     @override
-    def connect(self, a: Tensor, b: Tensor) -> GeodesicBatch:
+    def connect(self, a: Tensor, b: Tensor, num_segments: int | None = None) -> GeodesicBatch:
         # Velocities are wanted too: the error of the curve is the root of the energy's.
-        return geodesics(self.chart, a, b, num_segments=self.num_segments, tolerance=_FINE)
+        segments = num_segments or self.num_segments
+        return geodesics(self.chart, a, b, num_segments=segments, tolerance=_FINE)
+
+    @override
+    def mean(
+        self, points: Tensor, weights: Tensor | None = None, tolerance: float = 1e-14
+    ) -> FrechetMean:
+        return frechet_mean(self.chart, points, weights, tolerance=tolerance)
 
 
 class EnrichedPullback(NumericalMetric):

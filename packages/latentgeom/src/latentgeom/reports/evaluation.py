@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.immersion import Chart
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.models.losses import relative_metric
 from latentgeom.solvers.boundary import geodesics

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from latentgeom.metrics.explicit import poincare_ball
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
+from latentgeom.metrics.charts import poincare_ball
 from latentgeom.metrics.metric import Metric
 from latentgeom.models.losses import relative_metric
 

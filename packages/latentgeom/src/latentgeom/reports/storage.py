@@ -14,7 +14,7 @@ import numpy as np
 import xarray
 from torch import Tensor
 
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 
 __all__ = ["codes_dataset", "geodesics_dataset", "write_json", "write_zarr"]
 

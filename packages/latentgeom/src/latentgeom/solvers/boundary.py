@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.immersion import Immersion
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import Grid, chords, lobatto, resampled
@@ -48,6 +48,7 @@ _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
 _COPIES = 6  # images and Jacobians alive at once, measured
 _GAP_SAFETY = 2.0
+_MILD = 0.2  # gap, relative to the length, at which twice the segments may do
 _BETTER = 0.9  # share of a curve's length below which a path on a grid replaces it
 _LINE = 32  # samples a segment of the curves that a refinement starts from
 
@@ -57,6 +58,7 @@ class _Settings(NamedTuple):
     polish: bool
     tolerance: float
     max_iterations: int
+    may_double: bool = True
 
 
 class _Level(NamedTuple):
@@ -253,23 +255,42 @@ def _summary(
     # Near conjugate ends the length answers to errors in inverse proportion to the pivot.
     estimate = estimate * (0.5 / outcome.pivot.clamp(min=CONJUGATE / 10)).clamp(min=1)
     known = GeodesicBatch(outcome.inner, length, estimate + gap, certain & settled, steps)
-    rows = (~certain).nonzero().squeeze(-1)
-    if rows.numel() == 0:
+    if bool(certain.all()):
         return known._replace(points=reader.at(settings.num_segments))
-    count = _LINE * settings.num_segments
+    mild = ~certain & (gap <= _MILD * length) & torch.isfinite(length) & settings.may_double
+    parts = []
+    if bool(mild.any()):
+        rows = mild.nonzero().squeeze(-1)
+        double = settings._replace(num_segments=2 * settings.num_segments, may_double=False)
+        first = reader.at(double.num_segments)[rows]
+        parts.append((rows, _solve(immersion, a[rows], b[rows], first, double)))
+    rows = (~certain & ~mild).nonzero().squeeze(-1)
+    if rows.numel():
+        parts.append((rows, _tight(immersion, reader, a, b, rows, settings.num_segments)))
+    segments = max([settings.num_segments, *(part.points.shape[1] - 1 for _, part in parts)])
+    known = known._replace(points=reader.at(segments))
+    for rows, part in parts:
+        found = part._replace(
+            points=_at(immersion, part.points, segments), iterations=part.iterations + steps[rows]
+        )
+        pairs = zip(known, found, strict=True)
+        known = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in pairs))
+    return known
+
+
+def _tight(
+    immersion: Immersion, reader: Reader, a: Tensor, b: Tensor, rows: Tensor, num_segments: int
+) -> GeodesicBatch:
+    """Curves as strings, from the truly shortest one that is known."""
+    count = _LINE * num_segments
     start = reader.start(rows, initial_curves(immersion, a[rows], b[rows], count))
     if has_grid(immersion):
         path = drawn(immersion, grid_paths(immersion, a[rows], b[rows], count), start.image)
         # Samples at equal steps of the image, so that no part of it is passed over in one.
         path = drawn(immersion, retimed(immersion, path, count), start.image)
         start = shorter(start, path, _BETTER)
-    better = refined(immersion, start, settings.num_segments)
-    segments = max(settings.num_segments, better.num_segments)
-    found = better.batch(segments)
-    found = found._replace(iterations=found.iterations + steps[rows])
-    known = known._replace(points=reader.at(segments))
-    pairs = zip(known, found, strict=True)
-    return GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in pairs))
+    found = refined(immersion, start, num_segments)
+    return found.batch(max(num_segments, found.num_segments))
 
 
 def _nodes(level: _Level, a: Tensor, b: Tensor) -> Tensor:

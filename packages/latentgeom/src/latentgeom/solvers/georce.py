@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.curvature import Field, derivative
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.block_tridiagonal import factorize, substitute

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.immersion import Immersion, hessian, jacobian
+from latentgeom.metrics.answers import FrechetMean, normalised
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation.block_tridiagonal import Factorization, eliminate, factorize
 from latentgeom.relaxation.elements import Grid
@@ -26,28 +27,9 @@ from latentgeom.solvers.boundary import check_segments, polynomial_grid
 from latentgeom.solvers.reader import Reader
 from latentgeom.solvers.refinement import PATIENCE
 
-__all__ = ["FrechetMean", "frechet_mean"]
+__all__ = ["frechet_mean"]
 
 _MAX_SEGMENTS = 256
-
-
-class FrechetMean(NamedTuple):
-    """A mean and the geodesics that lead to it.
-
-    Arguments:
-        mean: Coordinates, ``(n,)``.
-        points: Curves from the data to the mean, ``(K, T + 1, n)``, at the times of the
-            polynomial elements' nodes.
-        variance: Weighted mean of the squared distances.
-        converged: Whether a regular minimum was reached.
-        iterations: Newton steps.
-    """
-
-    mean: Tensor
-    points: Tensor
-    variance: Tensor
-    converged: bool
-    iterations: int
 
 
 class _Star(NamedTuple):
@@ -157,10 +139,7 @@ def frechet_mean(
     """
     check_points(points, immersion.num_coordinates)
     immersion.check(points, "points")
-    weights = torch.ones_like(points[:, 0]) if weights is None else weights
-    if weights.shape != points.shape[:1] or not bool((weights > 0).all()):
-        raise ValueError("weights must be one positive number a point")
-    weights = weights / weights.sum()
+    weights = normalised(points, weights)
     check_segments(points, points, num_segments)
     options = {"tolerance": tolerance, "max_iterations": max_iterations}
     found, certain = _mean(immersion, points, weights, num_segments, **options)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.immersions.immersion import Immersion
-from latentgeom.metrics.geodesic_batch import GeodesicBatch
+from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.relaxation.samples import Samples, drawn, retimed, shorter
 from latentgeom.solvers.strings import Strung, string
 

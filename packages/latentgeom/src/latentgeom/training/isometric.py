@@ -19,9 +19,10 @@ from torch import Tensor
 
 from latentgeom.data.digits import Samples
 from latentgeom.data.partners import Pairs
-from latentgeom.models.losses import isometry_loss, relative_metric
 from latentgeom.models.networks import Autoencoder
+from latentgeom.models.objective import isometric_objective, isometry_at
 from latentgeom.shell.checkpoints import keep_plain
+from latentgeom.shell.checks import positive
 from latentgeom.shell.randomness import keyed_uniform
 
 __all__ = ["IsometricAutoencoder"]
@@ -48,8 +49,9 @@ class IsometricAutoencoder(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not isometry_weight >= 0:
+        if not 0 <= isometry_weight < math.inf:
             raise ValueError(f"isometry_weight must be at least 0, got {isometry_weight}")
+        positive(learning_rate=learning_rate)
         self.save_hyperparameters()
         self.autoencoder = autoencoder
         self.isometry_weight, self.learning_rate = isometry_weight, learning_rate
@@ -59,38 +61,33 @@ class IsometricAutoencoder(lightning.LightningModule):
     def _reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
         return (self.autoencoder.decode(z) - x).square().sum(-1)
 
-    def _isometry(self, z: Tensor) -> Tensor:
-        model = self.autoencoder
-        relative = relative_metric(model.decode, model.metric, z)
-        return isometry_loss(relative, model.log_scale.exp())
-
-    def _between(self, pairs: Pairs, z: Tensor) -> Tensor:
-        """Points on the chosen geodesics to the partners; the encoder is not to move for them."""
-        model, index = self.autoencoder, pairs.first.sample_index
-        u = keyed_uniform(self.seed, self.global_step, index, (1,), z.dtype)
-        t = (1 + _BEYOND) * u.square() - _BEYOND
-        with torch.no_grad():
-            partner = model.encode(pairs.second.x)
-            return model.metric.expmap(z, t * model.metric.logmap(z, partner))
+    def _times(self, pairs: Pairs) -> Tensor:
+        x, index = pairs.first.x, pairs.first.sample_index
+        u = keyed_uniform(self.seed, self.global_step, index, (1,), x.dtype)
+        return (1 + _BEYOND) * u.square() - _BEYOND
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
         """Reconstruction plus weighted isometry."""
-        x = batch.first.x
-        z = self.autoencoder.encode(x)
-        loss = self._reconstruction(x, z).mean()
-        self.log("train/reconstruction", loss, prog_bar=True)
-        if self.isometry_weight:
-            isometry = self._isometry(self._between(batch, z)).mean()
-            self.log("train/isometry", isometry, prog_bar=True)
-            loss = loss + self.isometry_weight * isometry
-        return loss
+        x, partner = batch.first.x, batch.second.x
+        if not self.isometry_weight:
+            loss = self._reconstruction(x, self.autoencoder.encode(x)).mean()
+            self.log("train/reconstruction", loss, prog_bar=True)
+            return loss
+        parts = isometric_objective(self.autoencoder, x, partner, self._times(batch))
+        self.log("train/reconstruction", parts.reconstruction, prog_bar=True)
+        self.log("train/isometry", parts.isometry, prog_bar=True)
+        return parts.reconstruction + self.isometry_weight * parts.isometry
 
     def _empty_sums(self) -> None:
         self.sums = torch.zeros(3, device=self.device)
 
     def _add(self, batch: Samples) -> None:
         z = self.autoencoder.encode(batch.x)
-        scores = self._reconstruction(batch.x, z), self._isometry(z), torch.ones_like(z[:, 0])
+        scores = (
+            self._reconstruction(batch.x, z),
+            isometry_at(self.autoencoder, z),
+            torch.ones_like(z[:, 0]),
+        )
         self.sums += torch.stack([score.sum() for score in scores])
 
     def _log_means(self, stage: str) -> None:
