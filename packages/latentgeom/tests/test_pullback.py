@@ -123,3 +123,36 @@ def test_impossible_surfaces_are_refused():
         ellipsoid([1.0, -1.0, 1.0])
     with pytest.raises(ValueError, match="radii must be"):
         torus(1.0, 2.0)
+
+
+def test_distance_has_the_gradient_of_the_decoder_by_the_envelope_theorem(ends):
+    decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 6))
+    metric = Pullback(decoder, 2)
+    a, b = ends[:, :3]
+    total = metric.dist(a, b).sum()
+    places = list(decoder.parameters())[:-1]  # a shift of all images moves nothing
+    found = torch.autograd.grad(total, places)
+    for place, gradient in zip(places, found, strict=True):
+        step = 1e-5 * torch.randn_like(place)
+        lengths = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                place += sign * step
+                lengths.append(metric.dist(a, b).sum())
+                place -= sign * step
+        expected = (lengths[0] - lengths[1]) / 2
+        assert abs(float((gradient * step).sum() - expected)) < 1e-3 * step.norm() * 1e-2 + 1e-9
+
+
+def test_second_derivatives_of_solved_distances_are_refused(ends):
+    metric = Pullback(ambient, 2)
+    a, b = (x[:2].clone().requires_grad_() for x in ends)
+    with pytest.raises(RuntimeError, match="can't be differentiated twice"):
+        torch.autograd.grad(metric.dist(a, b).sum(), a, create_graph=True)
+
+
+def test_any_metric_has_means(ends):
+    points = ends[0]
+    found = Pullback(ambient, 2).mean(points)
+    assert found.converged
+    torch.testing.assert_close(found.mean, SPHERE.mean(points).mean, rtol=0, atol=1e-6)

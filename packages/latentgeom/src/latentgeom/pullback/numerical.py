@@ -4,10 +4,12 @@ The distance is differentiable in its end points by the first variation of the l
 
 .. math:: \partial_b\, d(a, b) = G(b)\, \dot\gamma(1) / |\dot\gamma(1)| ,
 
-zero where the points coincide.  Where a solver doesn't converge the answer is NaN.
+zero where the points coincide, and in the metric's parameters by the envelope theorem.  Second
+derivatives are refused.  Where a solver doesn't converge the answer is NaN.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +19,34 @@ from latentgeom.immersions.curvature import levi_civita
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.relaxation import curves
+from latentgeom.relaxation.elements import chords, resampled
 from latentgeom.solvers.exponential import refine_velocity, shoot
 from latentgeom.solvers.georce import georce
 
 __all__ = ["NumericalMetric", "TensorField"]
 
+_BETWEEN = 4  # steps a segment of the length that is differentiated by weights
 _ORDER = 8  # of the differences that read velocities; eight segments allow no more
+
+
+class _Once(torch.autograd.Function):
+    """The identity, whose second derivative is refused instead of being silently zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Pass on."""
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Pass back, once: with a graph (``create_graph``) it would be wrong the second time."""
+        if torch.is_grad_enabled():
+            raise RuntimeError("solved distances can't be differentiated twice")
+        return grad
+
+
+def _fine_times(nodes: Tensor) -> Tensor:
+    return torch.linspace(0, 1, _BETWEEN * (nodes.shape[1] - 1) + 1, dtype=torch.float64)
 
 
 class NumericalMetric(Metric):
@@ -59,7 +83,26 @@ class NumericalMetric(Metric):
         velocity = torch.where(batch.length[:, None, None] > 0, velocity, 0.0)
         start, end = (self._covector(x.detach(), velocity[:, i]) for x, i in ((a, 0), (b, -1)))
         change = (end * (b - b.detach())).sum(-1) - (start * (a - a.detach())).sum(-1)
-        return torch.where(batch.converged, batch.length + change, torch.nan).reshape(shape)
+        length = batch.length + change + self._by_weights(batch.points)
+        length = torch.where(batch.converged, length, torch.nan).reshape(shape)
+        once: Tensor = _Once.apply(length)  # type: ignore[no-untyped-call]
+        return once
+
+    def _by_weights(self, nodes: Tensor) -> Tensor | float:
+        """Zero, with the derivative of the length by what the metric has learnt, nodes fixed.
+
+        By the envelope theorem nothing else moves a geodesic's length at first order.
+        """
+        learning = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if not learning:
+            return 0.0
+        nodes = nodes.detach()
+        fine = resampled(chords(nodes.shape[1] - 1, 1), nodes, _fine_times(nodes))
+        middle, step = (fine[:, 1:] + fine[:, :-1]) / 2, fine.diff(dim=1)
+        square = torch.einsum("bti,btij,btj->bt", step, self.metric_tensor(middle), step)
+        moving = square > 0
+        length = torch.where(moving, torch.where(moving, square, 1.0).sqrt(), 0.0).sum(1)
+        return length - length.detach()
 
     @torch.no_grad()
     def _covector(self, z: Tensor, velocity: Tensor) -> Tensor:
