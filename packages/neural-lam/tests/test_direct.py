@@ -197,3 +197,17 @@ def test_model_and_data_must_agree(store):
 def test_a_period_too_short_for_a_guess_is_refused():
     with pytest.raises(ValueError, match="needs 36 states to fit, got 20"):
         fit_day_guess(days(20), frame_interior(SHAPE, 2), SHAPE, period=PERIOD)
+
+
+def test_each_half_is_scored_with_the_factors_of_the_other():
+    model = DirectForecaster(lambda *sizes: None)
+    model.register_buffer("loss_scale", torch.ones(1))
+    model.predictor = torch.nn.Module()
+    model.predictor.register_buffer("damping", torch.ones(1, 1))
+    reported = []
+    model._report = lambda split, square: reported.append(square)
+    # Half 0 would take half of the correction, half 1 none of it.
+    model._total = lambda: torch.tensor([[[1.0], [0.5], [1.0]], [[1.0], [0.0], [1.0]]])
+    model.on_validation_epoch_end()
+    assert float(model.predictor.damping) == 0.25
+    torch.testing.assert_close(reported[0].flatten(), torch.tensor([1.0 + 1.25]))
