@@ -135,6 +135,7 @@ def test_the_bound_on_unseen_basins_is_poissons():
     assert len(Verdict(torch.tensor([60.0, 40.0]), 0.1).notes()) == 1
     assert any("warning" in line for line in Verdict(torch.tensor([100.0]), 0.5).notes())
     assert len(Verdict(torch.tensor([100.0]), 0.95).notes()) == 1
+    assert any("16 starts say little" in n for n in Verdict(torch.tensor([16.0]), 0.95).notes())
 
 
 def test_climbs_end_on_all_modes(generator):

@@ -34,6 +34,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 NARROWEST = 5.0  # times narrower than what was found
 POWERFUL = 0.9
+FEW_STARTS = 0.1  # bound on unseen basins that is no bound
 
 
 class Verdict(NamedTuple):
@@ -70,6 +71,12 @@ class Verdict(NamedTuple):
                 f"this search would see {self.power:.0%}: a missed mode would make log Z too low "
                 "by its mass; give starts or a scale, or say log_concave=True if no second mode "
                 "can be",
+            )
+        if bound > FEW_STARTS:
+            return (
+                seen,
+                f"warning: {total:.0f} starts say little: another mode may hold a basin of up to "
+                f"{bound:.0%} of them; use a larger budget, or more starts",
             )
         return (seen,)
 
