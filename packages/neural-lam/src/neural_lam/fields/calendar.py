@@ -40,7 +40,7 @@ class Calendar(NamedTuple):
         """Dates of times on the axis: ``datetime64``, or those of cftime."""
         if self.is_standard:
             return times
-        import cftime  # type: ignore[import-untyped]
+        import cftime
 
         seconds = (times - np.datetime64(0, "s")) / np.timedelta64(1, "s")
         found: NDArray[Any] = cftime.num2date(seconds, _EPOCH, calendar=self.name)
