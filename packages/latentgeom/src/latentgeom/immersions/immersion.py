@@ -75,19 +75,22 @@ class Chart(Immersion):
     """Any decoder of ``dim`` plain coordinates.
 
     Arguments:
-        decoder: Map ``(..., d) -> (..., D)``; twice differentiable, or its geodesics
-            have corners (a warning is given for piecewise linear activations).
+        decoder: Map ``(B, d) -> (B, *D)`` of points one by one; twice differentiable, or its
+            geodesics have corners (a warning is given for piecewise linear activations).
         dim: Number of coordinates ``d``.
     """
 
     def __init__(self, decoder: Callable[[Tensor], Tensor], dim: int) -> None:
         super().__init__()
         _warn_if_piecewise_linear(decoder)
+        _refuse_if_training(decoder)
         self.decoder, self.dim, self.num_coordinates = decoder, dim, dim
 
     @override
     def embed(self, x: Tensor) -> Tensor:
-        return self.decoder(x)
+        # One leading axis, whatever the curves are like: convolutions take no more.
+        image: Tensor = self.decoder(x.reshape(-1, self.dim))
+        return image.reshape(*x.shape[:-1], image[0].numel() if len(image) else 0)
 
     @override
     def retract(self, x: Tensor, delta: Tensor) -> Tensor:
@@ -110,9 +113,21 @@ class Chart(Immersion):
         """All of R^d is admissible."""
 
 
+def _refuse_if_training(decoder: Callable[[Tensor], Tensor]) -> None:
+    """Layers that draw, or mix the points of a batch, make no map of single points."""
+    mixing = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    modules = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    names = {type(m).__name__ for m in modules if isinstance(m, mixing) and m.training}
+    if names:
+        raise ValueError(
+            f"decoder has {', '.join(sorted(names))} in training mode; call decoder.eval() first"
+        )
+
+
 def _warn_if_piecewise_linear(decoder: Callable[[Tensor], Tensor]) -> None:
     kinked = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.RReLU)
-    modules = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    owner = getattr(decoder, "__self__", decoder)  # of a bound method
+    modules = owner.modules() if isinstance(owner, nn.Module) else ()
     names = {type(module).__name__ for module in modules if isinstance(module, kinked)}
     if names:
         warnings.warn(
