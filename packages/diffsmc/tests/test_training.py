@@ -139,3 +139,11 @@ def test_a_checkpoint_from_python_is_not_taken_for_one_of_the_command_line(tmp_p
     (path,) = tmp_path.rglob("*.ckpt")
     with pytest.raises(CheckpointError, match="its network was built in Python"):
         TrainedPotential(str(path))
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), float("inf")])
+def test_learning_rates_that_learn_nothing_are_refused(rate):
+    from diffsmc import PotentialTraining, VectorNetwork
+
+    with pytest.raises(ValueError, match="learning_rate must be"):
+        PotentialTraining(VectorNetwork(2), learning_rate=rate)

@@ -114,8 +114,8 @@ def chance_of_seeing(
     if target.log_concave:
         return 1.0
     mean, factor = target.start_mean, target.start_factor
-    shape = (num_imagined, target.dim + 3)
-    drawn = torch.randn(shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    size = (num_imagined, target.dim + 3)
+    drawn = torch.randn(size, generator=generator, dtype=mean.dtype, device=mean.device)
     noise, uniform = drawn[:, :-3], torch.special.ndtr(drawn[:, -3:])
     centres = mean + noise @ factor.mT
     ratio = 1 + (NARROWEST - 1) * uniform[:, 0]

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffsmc.methods.tempering import Tempering
 from diffsmc.potentials.monte_carlo import log_ratio_and_grad
 from diffsmc.references.gaussian import GaussianReference, Whitened, fit_gaussian
+from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.loading import EvaluationLoader, TrainingLoader
 from diffsmc.shell.randomness import keyed_generator
 from diffsmc.targets.target import Target
@@ -89,6 +90,8 @@ class ParticleData(lightning.LightningDataModule):
         super().__init__()
         if num_particles < 2:
             raise ValueError(f"num_particles must be at least 2, got {num_particles}")
+        counts(batch_size=batch_size, num_islands=num_islands)
+        positive(inflation=inflation)
         self.target, self.pilot = target, pilot
         self.num_particles, self.batch_size = num_particles, batch_size
         self.inflation, self.num_islands, self.seed = inflation, num_islands, seed

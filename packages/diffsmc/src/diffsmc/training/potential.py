@@ -18,6 +18,7 @@ from diffsmc.results.files import write_result
 from diffsmc.results.inference_data import to_inference_data
 from diffsmc.results.result import Result, merge_islands
 from diffsmc.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
+from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.randomness import keyed_generator, keyed_normal, keyed_uniform
 from diffsmc.smc.path import StepInfo, from_plain, to_plain
 from diffsmc.targets.target import Target
@@ -53,6 +54,10 @@ class PotentialTraining(lightning.LightningModule):
         num_particles: int = 500,
     ) -> None:
         super().__init__()
+        positive(learning_rate=learning_rate)
+        counts(num_steps=num_steps)
+        if num_particles < 2:
+            raise ValueError(f"num_particles must be at least 2, got {num_particles}")
         self.save_hyperparameters()
         self.network = network
         self.learning_rate, self.seed = learning_rate, seed
