@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.data.partners import PairLoader
+from latentgeom.shell.checks import counts
 from latentgeom.shell.loading import EvaluationLoader
 from latentgeom.shell.randomness import keyed_generator
 
@@ -60,6 +61,7 @@ class Digits(lightning.LightningDataModule):
         num_test: int = 300,
     ) -> None:
         super().__init__()
+        counts(batch_size=batch_size)
         if not (num_validation > 0 and num_test > 0 and num_validation + num_test < 1797):
             raise ValueError(
                 "num_validation and num_test must be positive and leave some of the 1797 digits,"
