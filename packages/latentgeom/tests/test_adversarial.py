@@ -94,9 +94,11 @@ def test_curves_between_walls_are_as_long_as_they_say(weight, width):
 
 
 @pytest.mark.parametrize("chart", ["polar", "surface", "tangent"])
-@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-5, 1e-8])
-def test_nearly_conjugate_ends_are_right_or_flagged(chart, gap):
-    problem = conjugate(chart, gap, np.random.default_rng(3), 20)
+@pytest.mark.parametrize(
+    ("gap", "seed"), [(1e-1, 3), (1e-1, 4), (1e-2, 3), (1e-3, 3), (1e-5, 3), (1e-8, 3)]
+)
+def test_nearly_conjugate_ends_are_right_or_flagged(chart, gap, seed):
+    problem = conjugate(chart, gap, np.random.default_rng(seed), 20)
     batch = solved(problem)
     assert not silent(problem, batch, 0.0).any()
     if gap >= 0.1:

@@ -43,8 +43,8 @@ _TOLERANCE = 1e-8  # relative decrease of the energy at which a round ends
 _STEPS = 12  # Newton steps of a round
 _SINGULAR = 1e-3  # stretch across the curve, relative to its median, of a singular chart
 _SLOWEST = 0.98  # ratio of the changes of two rounds above which rounds are no series
-_DETOUR = 1.02  # length of a segment over its chord from which it is looked at
-_SLACK = 0.1  # stretch of the map in it, relative to the curve's median, at a singular point
+_DETOUR = 1.0  # length of a segment over its chord from which it is looked at
+_SLACK = 0.15  # stretch of the map in it, relative to the curve's median, at a singular point
 _STILL = 1e-6  # relative change of the true length at which rounds end
 
 
