@@ -13,7 +13,8 @@ __all__ = ["progress_bar", "report_to"]
 def progress_bar(shown: bool = True) -> Any:
     """Give a bar from 0 to 1."""
     form = "{desc:>5} {percentage:3.0f}%|{bar}| {elapsed} {postfix}"
-    return tqdm(total=1.0, bar_format=form, disable=not shown)
+    # Where a run is refused at once there is nothing to show.
+    return tqdm(total=1.0, bar_format=form, disable=not shown, delay=1.0)
 
 
 def report_to(bar: Any) -> Report:
