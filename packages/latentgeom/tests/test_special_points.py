@@ -80,6 +80,7 @@ def test_first_derivatives_are_those_of_differences(name, place):
         assert torch.autograd.gradcheck(used, inputs, atol=2e-6, rtol=1e-4), what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", METRICS)
 def test_second_derivatives_are_those_of_differences(name, place):
