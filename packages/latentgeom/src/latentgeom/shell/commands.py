@@ -293,14 +293,17 @@ class CommandLine(LightningCLI):
 
 
 class _KeptConfig(SaveConfigCallback):
-    """Keeps the whole configuration of a training in the run's folder, once it has begun."""
+    """Keeps the whole configuration of a training in the run's folder, once it has made a step."""
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Nothing yet: what fails before the first step leaves nothing behind."""
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Write the configuration."""
-        if trainer.is_global_zero:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the configuration, once."""
+        if trainer.is_global_zero and not self.already_saved:
+            self.already_saved = True
             text = self.parser.dump(self.config, skip_none=False)
             with whole(Path(trainer.default_root_dir) / self.config_filename) as partial:
                 partial.write_text(text, encoding="utf-8")
