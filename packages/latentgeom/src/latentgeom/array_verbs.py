@@ -13,8 +13,10 @@ from latentgeom.pairs.distances import chunked, distance_matrix
 from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.reports.evaluation import random_pairs
 from latentgeom.reports.storage import geodesics_dataset, write_zarr
+from latentgeom.shell.checks import counts
 from latentgeom.shell.errors import InputError
 from latentgeom.shell.randomness import keyed_generator
+from latentgeom.shell.writing import claim
 
 __all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form", "connected"]
 
@@ -70,6 +72,8 @@ def array_geodesics(
         seed: Seed of the pairs.
         output: Folder of the results.
     """
+    counts(num_pairs=num_pairs, num_segments=num_segments)
+    claim(Path(output) / "geodesics.zarr")
     z, pairs = _chosen(metric, points, num_pairs, seed)
     a, b = z[pairs[:, 0]], z[pairs[:, 1]]
 
@@ -91,6 +95,8 @@ def array_distances(
         chunk: Pairs at a time.
         output: Folder of the results.
     """
+    counts(chunk=chunk)
+    claim(Path(output) / "distances.zarr")
     z = _read(metric, points)
     # What the metric is at the points themselves: its description need not tell all.
     tensors = metric.metric_tensor(z[:_TOLD]).detach()
@@ -122,6 +128,8 @@ def array_plot(
     """
     from latentgeom.reports.plots import draw_metric_plane, save
 
+    counts(num_pairs=num_pairs)
+    claim(Path(output) / name)
     z, pairs = _chosen(metric, points, num_pairs, seed)
     batch = connected(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)
     save(draw_metric_plane(metric, z, batch, Path(points).name), Path(output) / name)

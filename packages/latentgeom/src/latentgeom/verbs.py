@@ -20,7 +20,9 @@ from latentgeom.pairs.distances import chunked, distance_matrix, pairs_per_chunk
 from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
 from latentgeom.reports.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
 from latentgeom.shell.checkpoints import CheckpointError, read_checkpoint
+from latentgeom.shell.checks import counts, positive
 from latentgeom.shell.randomness import keyed_generator
+from latentgeom.shell.writing import claim
 from latentgeom.training.isometric import IsometricAutoencoder
 
 __all__ = ["GeometryTrainer"]
@@ -125,6 +127,8 @@ class GeometryTrainer(lightning.Trainer):
             output: Folder of the results.
         """
         start = time.perf_counter()
+        counts(num_pairs=num_pairs, num_segments=num_segments)
+        claim(*(Path(output) / name for name in ("report.json", "distances.png")))
         names = {"isometric": ckpt_path} | ({"plain": baseline_ckpt} if baseline_ckpt else {})
         latents = {n: _latent(model, datamodule, path) for n, path in names.items()}
         content: dict[str, Any] = {}
@@ -168,6 +172,9 @@ class GeometryTrainer(lightning.Trainer):
             memory_gb: Memory that the solver may take.
             output: Folder of the results.
         """
+        counts(num_pairs=num_pairs, num_segments=num_segments)
+        positive(memory_gb=memory_gb)
+        claim(*(Path(output) / name for name in ("codes.zarr", "geodesics.zarr")))
         latent = _latent(model, datamodule, ckpt_path, codes)
         pairs = _pairs(latent, num_pairs, seed)
         batch = _geodesics(latent, pairs, num_segments, memory_gb)
@@ -198,6 +205,9 @@ class GeometryTrainer(lightning.Trainer):
             memory_gb: Memory that the solver may take.
             output: Folder of the results.
         """
+        counts(num_segments=num_segments)
+        positive(memory_gb=memory_gb)
+        claim(Path(output) / "distances.zarr")
         latent = _latent(model, datamodule, ckpt_path, codes)
         autoencoder = latent.model
         weights = hashlib.sha256(Path(ckpt_path).read_bytes()).hexdigest()
@@ -238,6 +248,8 @@ class GeometryTrainer(lightning.Trainer):
         """
         from latentgeom.reports.plots import LatentPlane, draw_latent_plane, poincare_disc, save
 
+        counts(num_pairs=num_pairs, num_segments=num_segments)
+        claim(Path(output) / name)
         latent = _latent(model, datamodule, ckpt_path, codes)
         batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
         scale = float(latent.model.log_scale.exp())

@@ -20,6 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentgeom.metrics.answers import GeodesicBatch
+from latentgeom.shell.checks import counts
+from latentgeom.shell.writing import whole
 
 __all__ = ["chunked", "distance_matrix", "pairs_per_chunk"]
 
@@ -103,6 +105,7 @@ def distance_matrix(
         ``distance(point, other)`` (NaN where not converged) and ``converged``.
     """
     count = len(points)
+    counts(chunk=chunk)
     if count < 2:
         raise ValueError(f"distances need at least 2 points, got {count}")
     total = count * (count - 1) // 2
@@ -138,8 +141,6 @@ def _assembled(group: zarr.Group, count: int, total: int) -> xarray.Dataset:
 
 
 def _finish(dataset: xarray.Dataset, partial: Path, path: Path) -> None:
-    matrix = path.with_name(f"{path.name}.matrix.part")
-    dataset.to_zarr(matrix, mode="w", consolidated=False)
-    shutil.rmtree(path, ignore_errors=True)
-    matrix.rename(path)
+    with whole(path) as matrix:
+        dataset.to_zarr(matrix, mode="w", consolidated=False)
     shutil.rmtree(partial)

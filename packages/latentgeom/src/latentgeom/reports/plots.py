@@ -8,7 +8,6 @@ where the decoder is an isometry.
 """
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +25,7 @@ from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.charts import poincare_ball
 from latentgeom.metrics.metric import Metric
 from latentgeom.models.losses import relative_metric
+from latentgeom.shell.writing import whole
 
 __all__ = [
     "LatentPlane",
@@ -249,10 +249,8 @@ def draw_distances(panels: dict[str, tuple[Tensor, Tensor, float]]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    figure.savefig(partial, format="png", dpi=130, bbox_inches="tight")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=130, bbox_inches="tight")
 
 
 @torch.no_grad()

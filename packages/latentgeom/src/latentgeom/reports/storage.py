@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +13,7 @@ import xarray
 from torch import Tensor
 
 from latentgeom.metrics.answers import GeodesicBatch
+from latentgeom.shell.writing import whole
 
 __all__ = ["codes_dataset", "geodesics_dataset", "write_json", "write_zarr"]
 
@@ -46,12 +45,8 @@ def geodesics_dataset(batch: GeodesicBatch, pairs: Tensor) -> xarray.Dataset:
 
 def write_zarr(dataset: xarray.Dataset, path: Path) -> None:
     """Write a data set as zarr, replacing one of that name."""
-    partial = path.with_name(f"{path.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.to_zarr(partial, mode="w", consolidated=False)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    with whole(path) as partial:
+        dataset.to_zarr(partial, mode="w", consolidated=False)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -63,10 +58,8 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
     _check_finite(content, "report")
     versions = {name: version(name) for name in _PACKAGES}
     versions["python"] = platform.python_version()
-    partial = path.with_name(f"{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps({**content, "versions": versions}, indent=2) + "\n")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps({**content, "versions": versions}, indent=2) + "\n")
 
 
 def _check_finite(node: object, where: str) -> None:

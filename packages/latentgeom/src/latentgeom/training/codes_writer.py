@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from latentgeom.data.digits import Samples
 from latentgeom.reports.storage import codes_dataset, write_zarr
+from latentgeom.shell.writing import claim
 
 __all__ = ["CodesWriter"]
 
@@ -22,6 +23,13 @@ class CodesWriter(BasePredictionWriter):
 
     def __init__(self) -> None:
         super().__init__("epoch")
+
+    def on_predict_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Stop before another run's codes."""
+        if trainer.is_global_zero:
+            claim(Path(trainer.default_root_dir) / "codes.zarr")
 
     def write_on_epoch_end(
         self,
