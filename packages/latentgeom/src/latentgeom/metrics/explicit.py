@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from latentgeom.metrics import constant_curvature as cc
 from latentgeom.metrics.metric import Metric
+from latentgeom.shell.checks import counts
 
 __all__ = [
     "ConstantCurvature",
@@ -35,6 +36,7 @@ class Euclidean(Metric):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        counts(dim=dim)
         self.dim = dim
 
     @override
@@ -98,6 +100,7 @@ class ConstantCurvature(Metric):
 
     def __init__(self, dim: int, curvature: float, learnable: bool = False) -> None:
         super().__init__()
+        counts(dim=dim)
         if not math.isfinite(curvature):
             raise ValueError(f"curvature must be finite, got {curvature}")
         self.dim, self.reads_ambient = dim, curvature > 0
