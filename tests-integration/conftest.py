@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "packages" / "constraints.txt"
+ERA5 = ROOT.parent / "shared" / "data" / "era5_uk_2m_temperature_2019-03.nc"
 MODULES = {
     "ardm-guidance": "ardm_guidance",
     "neural-lam": "neural_lam",

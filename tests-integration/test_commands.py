@@ -4,7 +4,7 @@ import time
 
 import pytest
 import yaml
-from conftest import MODULES, ROOT
+from conftest import ERA5, MODULES, ROOT
 
 CONFIGS = [
     (package, path)
@@ -14,7 +14,6 @@ CONFIGS = [
 
 
 # What some configurations need first is made by the package's own verbs.
-ERA5 = ROOT.parent / "shared" / "data" / "era5_uk_2m_temperature_2019-03.nc"
 ERA5_FIRST = [f"example-data --name era5-uk --source {ERA5} --output out/neural-lam/era5-uk.zarr"]
 PREPARATIONS = {
     "two-layer-qg.yaml": [

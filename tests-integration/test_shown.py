@@ -4,9 +4,8 @@ import re
 import shlex
 
 import pytest
-from conftest import MODULES, ROOT
-from test_commands import ERA5
-from test_faults import Server
+from conftest import ERA5, MODULES, ROOT
+from serving import Server
 
 # Appended: the last word wins. The commands in full are the demo's, which runs them.
 LESS = {
