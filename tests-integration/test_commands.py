@@ -20,6 +20,10 @@ PREPARATIONS = {
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg.zarr"
     ],
+    "two-layer-qg-conv.yaml": [
+        "example-data --name two-layer-qg --days 60 --precision single"
+        " --output out/neural-lam/two-layer-qg-long.zarr"
+    ],
     "two-layer-qg-long.yaml": [
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg-long.zarr"

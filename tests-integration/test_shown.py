@@ -18,7 +18,13 @@ LESS_BY_PACKAGE = {
     ("diffsmc", "sample"): ["--num_islands", "2", "--num_particles", "60"],
 }
 # Files of the reader, by package.
-FILES = {"latentgeom": {"codes.csv": "0.1,0.2\n0.3,-0.1\n-0.2,0.4\n0.0,0.5\n"}}
+FILES = {
+    "ardm-guidance": {
+        "molecules.csv": "id;smiles\n"
+        + "".join(f"{n};{'C' * (n % 7 + 1)}{'ON'[n % 2]}\n" for n in range(160))
+    },
+    "latentgeom": {"codes.csv": "0.1,0.2\n0.3,-0.1\n-0.2,0.4\n0.0,0.5\n"},
+}
 # Data of others, several machines, files of the reader.
 ELSEWHERE = re.compile(
     r"srun|torchrun|\$NODE|moses|qm9-full|my_|mine|ours|your|own\.|<|--source FILE|upstream"
