@@ -43,3 +43,4 @@ class Server:
     def close(self):
         self.process.stdin.close()
         self.process.wait(timeout=20)
+        self.process.stdout.close()
