@@ -151,3 +151,20 @@ def test_atom_classes_of_one_capacity_share_their_answer(partial):
     assert torch.equal(allowed[:, :NODES, :2], expected[:, :NODES, :2])
     assert torch.equal(allowed[:, :NODES, 2:], expected[:, :NODES, :2])
     assert torch.equal(allowed[:, NODES:, :3], expected[:, NODES:])
+
+
+@pytest.mark.parametrize(
+    "capacities", [[1, 1, 1], [2, 1, 1, 1], [2, 2, 1, 1, 1, 1], [1, 1, 1, 3, 1, 1]]
+)
+def test_too_little_room_for_the_bonds_that_join_the_pieces_is_seen(capacities):
+    """All pairs are open, so that only counting tells: m pieces need 2 (m - 1) ends of bonds."""
+    table = torch.tensor([1, 2, 3])
+    nodes = torch.tensor([capacities]) - 1
+    number = len(capacities)
+    sites = torch.cat([nodes, torch.full((1, number * (number - 1) // 2), MASK)], 1)
+    assert sum(capacities) < 2 * (number - 1)
+    assert not completable(sites, table)
+    # One more place at the first atom is enough, as a tree with these degrees exists.
+    short = 2 * (number - 1) - sum(capacities)
+    roomy = torch.tensor([1, 2, 3, capacities[0] + short])
+    assert completable(sites.index_fill(1, torch.tensor([0]), 3), roomy)

@@ -170,3 +170,21 @@ def test_it_learns_to_tell_two_sets_apart(molecules):
     first, last = torch.stack(history[:1]).mean(0), torch.stack(history[-10:]).mean(0)
     assert first[0] == pytest.approx(math.log(2), abs=1e-6)
     assert (last < 0.35).all()
+
+
+@pytest.mark.parametrize("part", [slice(0, 16), slice(16, None)], ids=["nodes", "pairs"])
+def test_the_value_reads_the_states_of_nodes_and_of_pairs(molecules, part):
+    torch.manual_seed(0)
+    trunk = GraphTransformer(8, 4, 9, width=16, pair_width=8, num_layers=2, num_heads=2)
+    discriminator = Discriminator(trunk).eval()
+    with torch.no_grad():
+        discriminator.value.weight[:, part].normal_()
+        values = discriminator(molecules[:40])
+        h, e = (states.detach() for states in discriminator._states(molecules[:40]))
+    num_nodes = h.shape[1]
+    expected = []
+    for row, nodes, edges in zip(molecules[:40], h, e, strict=True):
+        here = nodes[row[:num_nodes] != PAD].mean(0), edges[row[num_nodes:] != PAD].mean(0)
+        expected.append(float(discriminator.value(torch.cat(here)).detach()))
+    torch.testing.assert_close(values, torch.tensor(expected).double(), rtol=1e-4, atol=1e-5)
+    assert values.std() > 1e-3

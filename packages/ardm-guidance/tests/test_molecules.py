@@ -105,7 +105,7 @@ def test_charged_atoms_bind_like_their_isoelectronic_neighbours():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "c", "N++", "Xx", "C+9"])
+@pytest.mark.parametrize("text", ["", "c", "N++", "Xx", "He", "C+9", "C+6"])
 def test_atom_types_without_bonds_are_refused(text):
     with pytest.raises(ValueError, match=r"atom type|symbol|valence|Xx"):
         _ = AtomType.parse(text).capacity

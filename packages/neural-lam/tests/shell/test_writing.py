@@ -89,3 +89,18 @@ def test_the_summary_names_each_file_once(tmp_path):
             partial.write_text(name)
     note(tmp_path / "deep" / "c.txt")
     assert summary() == f"wrote a.txt, b.txt in {tmp_path}; c.txt in {tmp_path / 'deep'}"
+
+
+def test_what_was_written_reaches_the_disk_before_its_name(tmp_path, monkeypatch):
+    reached = []
+
+    def fsync(handle):
+        reached.append(os.readlink(f"/proc/self/fd/{handle}"))
+        assert not (tmp_path / "store").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole(tmp_path / "store") as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "a").write_text("a")
+        (partial / "deep" / "b").write_text("b")
+    assert sorted(path[-1] for path in reached) == ["a", "b"]

@@ -74,11 +74,10 @@ class AtomType(NamedTuple):
                 number = table.GetAtomicNumber(self.symbol)
         except RuntimeError as error:
             raise ValueError(f"no element has the symbol {self.symbol!r}") from error
-        if number - self.charge < 0:
-            raise ValueError(f"the valence of {self.symbol} with charge {self.charge} is unknown")
+        shell = number - self.charge
+        capacity = max(table.GetValenceList(shell)) if shell > 0 else -1
         # Ions such as Na+ and Cl- have the shell of a noble gas, and no bond at all.
-        capacity = max(table.GetValenceList(number - self.charge))
-        if capacity < 0:
+        if capacity < (0 if self.charge else 1):
             raise ValueError(f"the valence of {self.symbol} with charge {self.charge} is unknown")
         return int(capacity)
 
