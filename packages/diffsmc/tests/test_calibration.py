@@ -61,7 +61,8 @@ def logistic_regression(generator):
 
 def ranks(target, truth, generator):
     method = Tempering(0.7, move=HMC(8), num_moves=5, adapt_islands=None)
-    result = method.sample(target, NUM_SETS, 2 * (NUM_DRAWS + 1), generator=generator)
+    # With half as many particles the ranks of tau show the 1/N of self-normalised weights.
+    result = method.sample(target, NUM_SETS, 4 * (NUM_DRAWS + 1), generator=generator)
     chosen = systematic(result.log_weights, generator=generator)
     order = torch.rand(chosen.shape, generator=generator).argsort(-1)[:, :NUM_DRAWS]
     chosen = chosen.gather(1, order)[..., None].expand(-1, -1, target.dim)
@@ -77,13 +78,12 @@ def chi_square(rank):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [eight_schools, logistic_regression])
 def test_ranks_of_the_truth_are_uniform(model, generator):
-    target, truth = model(generator)
-    found = ranks(target, truth, generator)
-    # one test a coordinate: together they fail by chance once in a hundred times
-    level = 0.01 / target.dim
-    for name, rank in found.items():
-        for place, column in enumerate(rank.reshape(NUM_SETS, -1).T):
-            assert chi_square(column) > level, (name, place)
+    # Two runs pooled: twice the data, at the level of .01 for each coordinate.
+    runs = [ranks(*model(generator), generator) for _ in range(2)]
+    for name in runs[0]:
+        pooled = torch.cat([run[name].reshape(NUM_SETS, -1) for run in runs])
+        for place, column in enumerate(pooled.T):
+            assert chi_square(column) > 0.01, (name, place)
 
 
 def test_the_statistic_finds_a_posterior_that_is_too_narrow():
