@@ -134,7 +134,7 @@ def direction_gap(u: Tensor, v: Tensor) -> Tensor:
 
 
 def radius_gap(u: Tensor, v: Tensor) -> Tensor:
-    """|u| - |v| without cancellation."""
+    """``|u| - |v|`` without cancellation."""
     total = safe_norm(u) + safe_norm(v)
     return ((u - v) * (u + v)).sum(-1) / torch.where(total > 0, total, 1.0)
 
