@@ -41,7 +41,7 @@ __all__ = [
     "source_files",
 ]
 
-_SAMPLE = Path(__file__).parents[1] / "samples" / "qm9_10k.smi.gz"
+_SHIPPED = {"qm9-sample": Path(__file__).parents[1] / "samples" / "qm9_10k.smi.gz"}
 _ZIPPED = (".gz",)
 _MOSES = ("moses", "molsets==0.3.1", "dataset/data")
 # Module, what to install, folder and files of the data sets that packages bring along.
@@ -91,8 +91,8 @@ def source_files(source: str) -> list[Path]:
     Raises:
         InputError: There is no such file, or the data set is not installed.
     """
-    if source == "qm9-sample":
-        return [_SAMPLE]
+    if source in _SHIPPED:
+        return [_SHIPPED[source]]
     if source in _INSTALLED:
         module, requirement, folder, names = _INSTALLED[source]
         return [installed_folder(module, requirement) / folder / name for name in names]
@@ -102,7 +102,7 @@ def source_files(source: str) -> list[Path]:
 
 
 def _names(source: str) -> list[str]:
-    return ["qm9-sample", *_INSTALLED, *(str(path) for path in Path(source).parent.glob("*.*"))]
+    return [*_SHIPPED, *_INSTALLED, *(str(path) for path in Path(source).parent.glob("*.*"))]
 
 
 def installed_folder(module: str, requirement: str) -> Path:

@@ -106,7 +106,7 @@ def symbols(smiles: str) -> list[int]:
         width = 2 if text[place + 1] in "ril" else 1
         codes.append(_CODES.get(text[place : place + width], _UNKNOWN))
         place += width
-        if text[place] == "." or len(codes) == _LENGTH - 1:
+        if text.startswith(".", place) or len(codes) == _LENGTH - 1:
             return [*codes, _END]
 
 
@@ -132,10 +132,14 @@ class ChemNet(nn.Module):
         super().__init__()
         convolutions: list[nn.Module] = []
         recurrent: list[nn.Module] = []
+        kinds: dict[str, tuple[type[nn.Module], list[nn.Module]]] = {
+            "Conv1d": (nn.Conv1d, convolutions)
+        }
         for kind, (weights, settings, _) in layers:
-            layer = nn.Conv1d(**settings) if kind == "Conv1d" else nn.LSTM(**settings)
+            build, stack = kinds.get(kind, (nn.LSTM, recurrent))
+            layer = build(**settings)
             layer.load_state_dict(weights)
-            (convolutions if kind == "Conv1d" else recurrent).append(layer)
+            stack.append(layer)
         self.convolutions, self.recurrent = nn.ModuleList(convolutions), nn.ModuleList(recurrent)
         self.eval().requires_grad_(False)
 

@@ -294,8 +294,8 @@ def moses_scores(
 
 def _interleave(shares: Sequence[Sequence[str | None]]) -> list[str | None]:
     """The samples in their order: rank r holds numbers r, r + R, ..."""
-    rounds = zip_longest(*shares, fillvalue="")
-    return [text for row in rounds for text in row if text != ""]
+    rounds = zip_longest(*(enumerate(share) for share in shares))
+    return [held[1] for row in rounds for held in row if held is not None]
 
 
 def _unique(valid: Sequence[str], number: int) -> float:

@@ -200,7 +200,7 @@ def _write(report: dict[str, Any], path: Path) -> None:
 
 
 def _line(scores: Scores, reference: str, split: str) -> str:
-    shares = ", ".join(
-        f"{name} {value:.4f}" for name, value in scores._asdict().items() if name != "num_samples"
-    )
-    return f"{shares} (n = {scores.num_samples}; against {reference}, {split})"
+    values = scores._asdict()
+    number = values.pop("num_samples")
+    shares = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return f"{shares} (n = {number}; against {reference}, {split})"

@@ -125,10 +125,10 @@ def _parameters(class_path: str) -> list[str]:
         parameter.name
         for base in inspect.getmro(cls)[:-1]
         if "__init__" in vars(base)
-        for parameter in inspect.signature(vars(base)["__init__"]).parameters.values()
+        for parameter in list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
-    return [name for name in dict.fromkeys(names) if name != "self"]
+    return list(dict.fromkeys(names))
 
 
 def _place(files: Sequence[Path], keys: Sequence[str], arguments: Sequence[str]) -> str:
@@ -168,8 +168,8 @@ def innermost(message: str) -> str:
         return _with_near_miss((other or statements)[-1])
     # Outer unions repeat what their members expected: the innermost block comes last.
     inner = message.rsplit("Parser key", 1)[-1]
-    types = re.findall(r"Expected an? <class '([\w.]+)'>", inner)
-    names = [name.rsplit(".", 1)[-1] for name in dict.fromkeys(types) if name != "NoneType"]
+    types = re.findall(r"Expected an? <class '(?!NoneType')([\w.]+)'>", inner)
+    names = [name.rsplit(".", 1)[-1] for name in dict.fromkeys(types)]
     given = re.search(r"Got value: (.*)", inner) or re.search(r"Given value: (.*)", inner)
     return f"expected {' or '.join(names)}, got {given[1].strip() if given else 'nothing'}"
 

@@ -217,7 +217,4 @@ class MoleculeARDM(lightning.LightningModule):
             fused=True,
         )
         schedule = rise_and_fall(optimizer, self.warmup_steps, num_steps(self.trainer))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]

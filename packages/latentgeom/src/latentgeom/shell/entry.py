@@ -33,6 +33,10 @@ FILE is a path, or the name of a shipped configuration:
 """
 
 
+# The whole help is the parser's own.
+_OTHER_WORDS = {"--help_all": "--help"}
+
+
 class Command(NamedTuple):
     """What the command is, as far as it can be told without importing torch.
 
@@ -99,7 +103,7 @@ def _run(command: Command, arguments: list[str]) -> int:
             return 0
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        command.run(["--help" if word == "--help_all" else word for word in arguments])
+        command.run([_OTHER_WORDS.get(word, word) for word in arguments])
     except SystemExit as done:
         # The parser's own way out after its help.
         return done.code if isinstance(done.code, int) else 0
@@ -123,7 +127,7 @@ def _is_ordinary(error: Exception) -> bool:
     """Whether the user can mend it: what is left is a fault of ours, and keeps its traceback."""
     if isinstance(error, ValueError | OSError) or getattr(error, "one_line", False):
         return True
-    return any(base.__name__ == "MisconfigurationException" for base in type(error).__mro__)
+    return "MisconfigurationException" in {base.__name__ for base in type(error).__mro__}
 
 
 def one_line(error: Exception) -> str:
@@ -136,5 +140,5 @@ def one_line(error: Exception) -> str:
 
 def _tell(command: Command, message: str) -> None:
     # The other ranks of a run say the same.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         print(f"{command.name}: {message}", file=sys.stderr)

@@ -44,7 +44,7 @@ class NonFiniteGuard(lightning.Callback):
             return
         finite = torch.isfinite(torch.nn.utils.get_total_norm(gradients))
         self._finite = finite if self._finite is None else self._finite & finite
-        if finite.device.type == "cpu" or trainer.global_step % self.every_n_steps == 0:
+        if finite.is_cpu or trainer.global_step % self.every_n_steps == 0:
             self._look(trainer)
 
     def on_save_checkpoint(
