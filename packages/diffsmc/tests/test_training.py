@@ -8,6 +8,7 @@ from diffsmc.methods.tempering import Tempering
 from diffsmc.potentials.learned import VectorNetwork
 from diffsmc.results.files import read_result, to_record
 from diffsmc.shell.checkpoints import CheckpointError
+from diffsmc.shell.errors import InputError
 from diffsmc.shell.guards import NonFiniteError, NonFiniteGuard
 from diffsmc.smc.estimators import evidence
 from diffsmc.smc.moves import HMC
@@ -109,13 +110,38 @@ def test_training_lowers_the_score_error(tmp_path):
 def test_prediction_does_not_depend_on_the_number_of_devices(tmp_path):
     normalizers = []
     for devices in (1, 2):
-        output = str(tmp_path / f"{devices}.nc")
-        trainer = trainer_at(tmp_path, devices=devices, callbacks=[IslandWriter(output)])
+        folder = tmp_path / str(devices)
+        trainer = trainer_at(folder, devices=devices, callbacks=[IslandWriter()])
         trainer.predict(model(), particle_data(num_islands=5), return_predictions=False)
-        normalizers.append(to_record(read_result(output)).log_normalizers)
-        assert not list(tmp_path.glob("*.rank*"))
+        normalizers.append(to_record(read_result(folder / "predicted.nc")).log_normalizers)
+        assert [file.name for file in folder.iterdir()] == ["predicted.nc"]
     assert len(normalizers[0]) == 5
     torch.testing.assert_close(normalizers[1], normalizers[0], rtol=1e-12, atol=0)
+
+
+def test_a_prediction_never_replaces_an_earlier_one_unasked(tmp_path):
+    (tmp_path / "predicted.nc").write_text("somebody's")
+    trainer = trainer_at(tmp_path, callbacks=[IslandWriter()])
+    with pytest.raises(InputError, match=r"predicted.nc: is there already; --overwrite"):
+        trainer.predict(model(), particle_data(num_islands=2), return_predictions=False)
+    assert (tmp_path / "predicted.nc").read_text() == "somebody's"
+
+
+def test_the_validation_error_is_the_mean_over_particles_and_no_nan_passes(tmp_path):
+    """Batches of 8, 8 and 4: a mean of batches would be another number."""
+    network, data = model(), particle_data(batch_size=8)
+    with torch.no_grad():
+        network.network.layers[-1].weight.fill_(0.1)
+    (found,) = trainer_at(tmp_path).validate(network, data, verbose=False)
+    batch = data.validation[torch.arange(20)]
+    with torch.no_grad():
+        expected = network._loss(batch, 0)
+    assert found["val/loss"] == pytest.approx(float(expected.mean()), rel=1e-6)
+    assert abs(float(expected[:16].reshape(2, 8).mean(-1).sum() + expected[16:].mean()) / 3
+               - found["val/loss"]) > 1e-3  # fmt: skip
+    data.validation.grad[3] = torch.nan
+    with pytest.raises(RuntimeError, match="nan"):
+        trainer_at(tmp_path).validate(network, data, verbose=False)
 
 
 def test_predicted_evidence_is_unbiased_without_any_training(tmp_path):

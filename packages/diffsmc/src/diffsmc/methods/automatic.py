@@ -35,7 +35,7 @@ PILOT = 1.1e5  # evaluations of a pilot
 MOST_DIMENSIONS = 200  # in which climbs keep a matrix each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Automatic(Method):
     """Importance sampling, tempering or the reference mixture, by what the density shows.
 

@@ -22,7 +22,7 @@ from diffsmc.targets.target import Target
 __all__ = ["Diffusion"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diffusion(Method):
     """Denoising diffusion by SMC, in the coordinates of a Gaussian reference.
 

@@ -18,6 +18,7 @@ from diffsmc.results.result import Result
 from diffsmc.smc.path import State, StepInfo
 from diffsmc.targets.checking import check_density, check_proper
 from diffsmc.targets.limits import Limited
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = [
@@ -51,6 +52,9 @@ class Monitor:
     store: RunStore | None = None
     prefix: str = ""
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
     def resume(self, name: str, generator: torch.Generator) -> SavedPass | None:
         """Give what the store has of a pass."""
         return self.store.restore(self.prefix + name, generator) if self.store else None
@@ -74,6 +78,9 @@ class Method(ABC):
     """
 
     uses_gradient: bool = True
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def run(
         self,

@@ -19,7 +19,7 @@ from diffsmc.targets.target import Target
 __all__ = ["MixtureDiffusion"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MixtureDiffusion(Method):
     """Denoising diffusion from the fitted mixture: offered, nowhere better than the bridge.
 

@@ -16,6 +16,7 @@ from diffsmc.references.mixture import (
     split_components,
 )
 from diffsmc.results.result import Result
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["FittedMixture", "MixtureFit"]
@@ -58,6 +59,9 @@ class MixtureFit:
     weight_points: int = 2000
     inflation: float = 1.15
     starts: list[list[float]] | None = None
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def __post_init__(self) -> None:
         for name in ("num_chains", "search_moves", "max_components", "weight_points"):

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReferenceMixture(Method):
     """Importance sampling or a stratified bridge from a fitted mixture: for several modes.
 

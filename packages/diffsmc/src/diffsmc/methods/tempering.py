@@ -22,7 +22,7 @@ from diffsmc.targets.target import Target
 __all__ = ["Tempering"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tempering(Method):
     """Tempered SMC from a wide Gaussian: the method for unimodal posteriors.
 

@@ -29,6 +29,7 @@ from typing_extensions import override
 from diffsmc.references.mixture import Mixture, log_joint, log_prob_and_grad
 from diffsmc.smc.density import Cloud, Density
 from diffsmc.smc.path import Advance, Path
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["MixtureDiffusionPath", "MixturePotential", "MonteCarloRatio", "UnitRatio"]
@@ -110,6 +111,9 @@ class MixturePotential(ABC):
     """
 
     num_evaluations: int
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @abstractmethod
     def bind(

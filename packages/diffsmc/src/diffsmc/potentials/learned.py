@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from diffsmc.potentials.monte_carlo import Potential, log_ratio_and_grad
 from diffsmc.references.gaussian import GaussianReference
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target, differentiate
 
 __all__ = ["LearnedPotential", "VectorNetwork", "network_potential"]
@@ -39,7 +40,7 @@ class VectorNetwork(nn.Module):
         super().__init__()
         if min(dim, width, depth) < 1:
             raise ValueError(f"dim, width and depth must be positive, got {dim}, {width}, {depth}")
-        self.dim = dim
+        self.dim, self.width, self.depth = dim, width, depth
         sizes = [dim + 2, *[width] * depth]
         layers = [
             layer
@@ -50,6 +51,9 @@ class VectorNetwork(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def forward(self, x: Tensor, variance: Tensor) -> Tensor:
         """Map points ``(..., D)`` and noise variances ``(...)`` to vectors ``(..., D)``."""

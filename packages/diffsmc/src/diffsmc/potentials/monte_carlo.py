@@ -22,6 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.references.gaussian import GaussianReference
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["MonteCarloPotential", "NaivePotential", "Potential", "log_ratio"]
@@ -49,6 +50,9 @@ class Potential(ABC):
 
     num_evaluations: int = 1
     reference: GaussianReference | None = None
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @abstractmethod
     def bind(self, target: Target, *, generator: torch.Generator) -> "Potential":

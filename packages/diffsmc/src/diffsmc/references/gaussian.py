@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.smc.estimators import weighted_moments
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["GaussianReference", "Whitened", "fit_gaussian", "isotropic", "laplace"]
@@ -25,6 +26,9 @@ class GaussianReference(NamedTuple):
 
     mean: Tensor
     factor: Tensor
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def isotropic(dim: int, scale: float, *, like: Tensor | None = None) -> GaussianReference:

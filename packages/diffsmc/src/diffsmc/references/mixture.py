@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from diffsmc.smc.estimators import effective_sample_size, log_mean_exp
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target, proposal_log_prob
 
 __all__ = [
@@ -39,6 +40,9 @@ class Mixture(NamedTuple):
     weights: Tensor
     means: Tensor
     factors: Tensor
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def _units(mixture: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from diffsmc.smc.engine import total_log_normalizer
 from diffsmc.smc.path import State, StepInfo
+from diffsmc.targets.printing import one_line
 
 __all__ = ["Snapshots"]
 
@@ -24,6 +25,9 @@ class Snapshots:
         self.levels: list[float] = []
         self.points: list[Tensor] = []
         self.log_weights: list[Tensor] = []
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     def __call__(self, name: str, state: State, info: StepInfo) -> None:
         """Take one; a report of `Monitor`."""

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffsmc.targets.printing import one_line
+
 __all__ = [
     "Cloud",
     "Density",
@@ -43,6 +45,9 @@ class Cloud(NamedTuple):
     base_grad: Tensor
     tilt_grad: Tensor
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
 
 Score = Callable[[Tensor, float | Tensor], Tensor]
 
@@ -62,6 +67,9 @@ class Density(NamedTuple):
         None
     )
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
 
 class Mass(NamedTuple):
     """Coordinates of a move: centre, ``(R, D)``, and factor, ``(R, D, D)`` or ``(R, D)``.
@@ -71,6 +79,9 @@ class Mass(NamedTuple):
 
     mean: Tensor
     factor: Tensor
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def log_density(cloud: Cloud, temperature: float | Tensor) -> Tensor:

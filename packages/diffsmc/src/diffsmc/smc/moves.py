@@ -35,6 +35,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.smc.density import Cloud, Density, Mass, log_density, scale_by, trajectory
+from diffsmc.targets.printing import one_line
 
 __all__ = [
     "HMC",
@@ -55,6 +56,9 @@ class MoveInfo(NamedTuple):
     acceptance: Tensor
     log_weights: Tensor
     proposal: Cloud
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,6 +99,9 @@ class Move(ABC):
     uses_gradient: bool = True
     num_evaluations: int = 1
     target_acceptance: float = 0.65
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @abstractmethod
     def initial_step(self, dim: int) -> float:
@@ -141,7 +148,7 @@ def _trajectory(
     return Cloud(*(torch.cat(part, 1) for part in zip(*ends, strict=True))), torch.cat(ratios, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HMC(Move):
     r"""Hamiltonian Monte Carlo with a step size drawn for every particle.
 
@@ -199,7 +206,7 @@ class HMC(Move):
         return _metropolis(cloud, new, ratio, generator=generator)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MALA(Move):
     """Metropolis-adjusted Langevin: one leapfrog step and a Metropolis test.
 
@@ -231,7 +238,7 @@ class MALA(Move):
         return _metropolis(cloud, new, ratio, generator=generator)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ULA(Move):
     r"""Unadjusted Langevin, made exact by its weight :math:`e^\Delta`.
 
@@ -271,7 +278,7 @@ class ULA(Move):
         return Cloud(*kept), MoveInfo(ratio.clamp(max=0).exp(), ratio, new)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RWM(Move):
     """Random-walk Metropolis: needs no gradient.
 
@@ -305,7 +312,7 @@ class RWM(Move):
         return _metropolis(cloud, new, ratio, generator=generator)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PCN(Move):
     r"""Preconditioned Crank-Nicolson: reversible for the Gaussian of the mass.
 

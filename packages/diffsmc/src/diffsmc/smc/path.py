@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffsmc.smc.density import Cloud, Density, Mass
+from diffsmc.targets.printing import one_line
 
 __all__ = ["Advance", "Path", "Plan", "State", "StepInfo", "from_plain", "to_plain"]
 
@@ -33,6 +34,9 @@ class State(NamedTuple):
     level: float
     num_steps: int
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
 
 class StepInfo(NamedTuple):
     r"""What a step did: level reached, and by island, ``(R,)``, what is named.
@@ -55,6 +59,9 @@ class StepInfo(NamedTuple):
     step_size: Tensor
     invalid: Tensor
     mass: Mass
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 class Advance(NamedTuple):
@@ -81,6 +88,9 @@ class Path(ABC):
     """
 
     draws_are_proposals: bool = False
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @abstractmethod
     def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:

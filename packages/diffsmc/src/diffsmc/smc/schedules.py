@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from diffsmc.smc.path import State
 from diffsmc.targets.errors import FailedRunError
+from diffsmc.targets.printing import one_line
 
 __all__ = [
     "AdaptiveSchedule",
@@ -124,12 +125,15 @@ def bisect_level(log_weights: Tensor, tilt: Tensor, level: float, target_ess: fl
 class Schedule(ABC):
     """Chooses the next level."""
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
     @abstractmethod
     def next_level(self, state: State) -> float:
         """Give the level after the state's, at most 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FixedSchedule(Schedule):
     """Levels given in advance, from 0 to 1.
 
@@ -149,7 +153,7 @@ class FixedSchedule(Schedule):
         return self.levels[state.num_steps + 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptiveSchedule(Schedule):
     """Levels by bisection on the conditional ESS, for tempered paths.
 

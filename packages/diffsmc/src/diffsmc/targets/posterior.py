@@ -41,6 +41,11 @@ class Parameter(NamedTuple):
     constraint: Constraint | Callable[[Parameters], Constraint] = real
     shape: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        free = isinstance(self.constraint, Constraint)
+        what = type(self.constraint).__name__.strip("_") if free else "bounds by others"
+        return f"Parameter({what}, shape={tuple(self.shape)})"
+
 
 def _constraint(parameter: Parameter, before: Parameters, lead: torch.Size) -> Constraint:
     """Give the constraint, its bounds shaped to broadcast over the parameter."""

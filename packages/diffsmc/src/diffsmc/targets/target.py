@@ -72,7 +72,8 @@ class Target(nn.Module, ABC):
 
     def __repr__(self) -> str:
         known = "" if self.log_normalizer is None else f", log Z = {self.log_normalizer:.6g}"
-        return f"{type(self).__name__} in {self.dim} dimensions{known}"
+        plural = "" if self.dim == 1 else "s"
+        return f"{type(self).__name__} in {self.dim} dimension{plural}{known}"
 
     def functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Give the user's functions of points that must each be a log-density, by name."""

@@ -12,6 +12,7 @@ from diffsmc.references.gaussian import GaussianReference, Whitened, fit_gaussia
 from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.loading import EvaluationLoader, TrainingLoader
 from diffsmc.shell.randomness import keyed_generator
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["Batch", "IslandDataset", "ParticleData", "ParticleDataset"]
@@ -96,6 +97,12 @@ class ParticleData(lightning.LightningDataModule):
         self.num_particles, self.batch_size = num_particles, batch_size
         self.inflation, self.num_islands, self.seed = inflation, num_islands, seed
         self.reference: GaussianReference | None = None
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def __str__(self) -> str:
+        return one_line(self)
 
     def setup(self, stage: str) -> None:
         """Run the pilot once."""

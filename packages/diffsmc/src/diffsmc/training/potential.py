@@ -8,6 +8,7 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 from typing_extensions import override
 
 from diffsmc.methods.denoising import Diffusion
@@ -20,7 +21,9 @@ from diffsmc.results.result import Result, merge_islands
 from diffsmc.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
 from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.randomness import keyed_generator, keyed_normal, keyed_uniform
+from diffsmc.shell.writing import claim, whole
 from diffsmc.smc.path import StepInfo, from_plain, to_plain
+from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 from diffsmc.training.losses import score_matching_loss
 from diffsmc.training.particles import Batch, ParticleData
@@ -65,7 +68,11 @@ class PotentialTraining(lightning.LightningModule):
         dim = int(network.dim)  # type: ignore[arg-type]
         self.register_buffer("mean", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("factor", torch.eye(dim, dtype=torch.float64))
-        self.sums = torch.zeros(2)
+        # float64, added over the ranks; an error that is no number ends the run
+        self.error = MeanMetric(nan_strategy="error").set_dtype(torch.float64)
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @property
     def particle_data(self) -> ParticleData:
@@ -99,23 +106,21 @@ class PotentialTraining(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Empty sums."""
-        self.sums = torch.zeros(2, device=self.device, dtype=torch.float64)
+        """Forget earlier errors, whose sums may be tensors of inference alone."""
+        self.error.reset()
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add up the error, at noise that is the same in every epoch."""
-        error = self._loss(batch, 0)
-        self.sums += torch.stack([error.sum(), torch.ones_like(error).sum()]).detach()
+        self.error.update(self._loss(batch, 0).double())
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over all particles of all ranks."""
-        total = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
         name = "test/loss" if self.trainer.testing else "val/loss"
-        self.log(name, total[0] / total[1], prog_bar=True, rank_zero_only=True)
+        self.log(name, self.error.compute(), prog_bar=True, rank_zero_only=True)
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -158,6 +163,7 @@ class TrainedPotential(Potential):
         model = PotentialTraining.load_from_checkpoint(
             checkpoint, map_location="cpu", weights_only=True
         )
+        self.checkpoint = str(checkpoint)
         self.reference = GaussianReference(model.mean, model.factor)
         self.network = model.network.requires_grad_(False)
 
@@ -174,12 +180,25 @@ class IslandWriter(BasePredictionWriter):
     """Writes the islands of ``predict`` as one NetCDF file, merged by island index.
 
     Arguments:
-        output: The file.
+        output: The file, relative to the run's folder (``trainer.default_root_dir``).
     """
 
-    def __init__(self, output: str = "out/diffsmc/predicted.nc") -> None:
+    def __init__(self, output: str = "predicted.nc") -> None:
         super().__init__(write_interval="epoch")
         self.output = output
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Refuse to replace an earlier result before any island is sampled."""
+        if trainer.predicting and trainer.is_global_zero:
+            claim(self._path(trainer))
+
+    def _path(self, trainer: lightning.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / self.output
 
     def write_on_epoch_end(
         self,
@@ -189,13 +208,18 @@ class IslandWriter(BasePredictionWriter):
         batch_indices: Any,
     ) -> None:
         """Write this rank's shard, and on rank 0 merge all."""
-        shard = Path(f"{self.output}.rank{trainer.global_rank}")
-        shard.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([_plain(run) for run in predictions], shard)
+        path = self._path(trainer)
+        with whole(_shard(path, trainer.global_rank), told=False) as partial:
+            torch.save([_plain(run) for run in predictions], partial)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            _merge(self.output, trainer.world_size, trainer.datamodule)  # type: ignore[attr-defined]
+            _merge(path, trainer.world_size, trainer.datamodule)  # type: ignore[attr-defined]
         trainer.strategy.barrier()
+
+
+def _shard(path: Path, rank: int) -> Path:
+    """Give the file that holds the islands of a rank until they are merged."""
+    return path.with_name(f"{path.name}.rank{rank}")
 
 
 def _plain(run: Result) -> dict[str, Any]:
@@ -211,8 +235,8 @@ def _restore(plain: dict[str, Any]) -> Result:
     return Result(**{**plain, "history": history})
 
 
-def _merge(output: str, num_ranks: int, data: ParticleData) -> None:
-    shards = [Path(f"{output}.rank{rank}") for rank in range(num_ranks)]
+def _merge(output: Path, num_ranks: int, data: ParticleData) -> None:
+    shards = [_shard(output, rank) for rank in range(num_ranks)]
     runs = [list(map(_restore, torch.load(shard, weights_only=True))) for shard in shards]
     # rank r of R had the islands r, r + R, ...
     rounds = zip_longest(*runs)
