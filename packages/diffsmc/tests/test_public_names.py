@@ -45,7 +45,10 @@ def test_every_export_is_a_thing_of_its_module_and_no_module():
 def documents():
     found = [*PACKAGE.glob("configs/*.yaml"), PACKAGE / "README.md", PACKAGE / "pyproject.toml"]
     docs = PACKAGE.parents[1] / "docs"
-    return found + [p for p in docs.rglob("*.md") if "_build" not in p.parts]
+    # The page of mistakes shows names that don't exist.
+    skipped = {docs / "guides" / "faults.md"}
+    made = {"_build", "apidocs"}
+    return found + [p for p in docs.rglob("*.md") if not made & set(p.parts) and p not in skipped]
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: f"{path.parent.name}/{path.name}")

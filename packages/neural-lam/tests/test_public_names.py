@@ -65,6 +65,7 @@ def test_shipped_configurations_name_nothing_deeper_than_the_top(path):
 
 def test_texts_name_nothing_deeper_than_the_top():
     texts = [PACKAGE / "README.md", *DOCS.glob("neural-lam/*.md"), *DOCS.glob("guides/*.md")]
+    texts.remove(DOCS / "guides" / "faults.md")  # shows names that don't exist
     for path in texts:
         for name in re.findall(r"neural_lam\.([\w.]+)", path.read_text()):
             assert name.rstrip(".") in neural_lam._EXPORTS, f"{path.name}: neural_lam.{name}"

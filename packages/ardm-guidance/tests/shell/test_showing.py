@@ -1,0 +1,81 @@
+"""One line of settings, never numbers by the thousand."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ardm_guidance.shell.showing import in_a_line
+
+
+class _Pair(NamedTuple):
+    sites: Tensor
+    name: str
+
+    __str__ = in_a_line
+
+
+@dataclass(frozen=True)
+class _Record:
+    first: _Pair
+    lengths: tuple[int, ...]
+
+    __str__ = in_a_line
+
+
+class _Network(nn.Module):
+    __str__ = in_a_line
+
+    def __init__(self, width: int, depth: int = 2, unkept: float = 0.5) -> None:
+        super().__init__()
+        self.width, self.depth = width, depth
+        self.layer = nn.Linear(width, width)
+
+
+def test_tensors_show_their_shape_and_type() -> None:
+    """Values would fill the screen."""
+    assert str(_Pair(torch.zeros(2, 3), "a\nb")) == "_Pair(sites=[2, 3] float32, name='a\\nb')"
+
+
+def test_what_an_object_holds_is_shown_by_its_own_line() -> None:
+    """Data classes show their fields."""
+    line = str(_Record(_Pair(torch.zeros(()), "x"), (1, 2)))
+    assert line == "_Record(first=_Pair(sites=[] float32, name='x'), lengths=[1, 2])"
+
+
+def test_constructors_show_the_arguments_that_are_kept() -> None:
+    """A module keeps its tree for ``repr``."""
+    network = _Network(3)
+    assert str(network) == "_Network(width=3, depth=2)"
+    assert repr(network).count("\n") == 2
+
+
+def test_what_is_held_is_shortened() -> None:
+    """Plain modules show their size, functions their name, long lists their beginning."""
+
+    class Held(NamedTuple):
+        module: nn.Module
+        function: object
+        many: list[int]
+        table: dict[str, Tensor]
+
+        __str__ = in_a_line
+
+    line = str(Held(nn.Linear(40, 50), torch.sigmoid, list(range(999)), {"a": torch.zeros(7)}))
+    assert "module=Linear(2 050 parameters), function=sigmoid, many=[0, 1, 2" in line
+    assert "table={a: [7] float32}" in line
+    assert len(line) < 200
+
+
+def test_an_object_without_settings_shows_its_size() -> None:
+    """Modules alone have one."""
+
+    class Bare(nn.Module):
+        __str__ = in_a_line
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1234))
+
+    assert str(Bare()) == "Bare(1 234 parameters)"
