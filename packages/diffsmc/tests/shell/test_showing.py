@@ -35,12 +35,15 @@ class _Network(nn.Module):
 
 def test_tensors_show_their_shape_and_type() -> None:
     """Values would fill the screen."""
-    assert str(_Pair(torch.zeros(2, 3), "a\nb")) == "_Pair(sites=[2, 3] float32, name='a\\nb')"
+    assert (
+        str(_Pair(torch.zeros(2, 3, dtype=torch.float32), "a\nb"))
+        == "_Pair(sites=[2, 3] float32, name='a\\nb')"
+    )
 
 
 def test_what_an_object_holds_is_shown_by_its_own_line() -> None:
     """Data classes show their fields."""
-    line = str(_Record(_Pair(torch.zeros(()), "x"), (1, 2)))
+    line = str(_Record(_Pair(torch.zeros((), dtype=torch.float32), "x"), (1, 2)))
     assert line == "_Record(first=_Pair(sites=[] float32, name='x'), lengths=[1, 2])"
 
 
@@ -62,7 +65,14 @@ def test_what_is_held_is_shortened() -> None:
 
         __str__ = in_a_line
 
-    line = str(Held(nn.Linear(40, 50), torch.sigmoid, list(range(999)), {"a": torch.zeros(7)}))
+    line = str(
+        Held(
+            nn.Linear(40, 50),
+            torch.sigmoid,
+            list(range(999)),
+            {"a": torch.zeros(7, dtype=torch.float32)},
+        )
+    )
     assert "module=Linear(2 050 parameters), function=sigmoid, many=[0, 1, 2" in line
     assert "table={a: [7] float32}" in line
     assert len(line) < 200
