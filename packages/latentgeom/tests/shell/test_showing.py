@@ -43,8 +43,8 @@ def test_tensors_show_their_shape_and_type() -> None:
 
 def test_what_an_object_holds_is_shown_by_its_own_line() -> None:
     """Data classes show their fields."""
-    line = str(_Record(_Pair(torch.zeros((), dtype=torch.float32), "x"), (1, 2)))
-    assert line == "_Record(first=_Pair(sites=[] float32, name='x'), lengths=[1, 2])"
+    line = str(_Record(_Pair(torch.tensor(1 / 3, dtype=torch.float32), "x"), (1, 2)))
+    assert line == "_Record(first=_Pair(sites=0.333333, name='x'), lengths=[1, 2])"
 
 
 def test_constructors_show_the_arguments_that_are_kept() -> None:
@@ -62,20 +62,23 @@ def test_what_is_held_is_shortened() -> None:
         function: object
         many: list[int]
         table: dict[str, Tensor]
+        layers: nn.ModuleList
 
         __str__ = in_a_line
 
-    line = str(
-        Held(
-            nn.Linear(40, 50),
-            torch.sigmoid,
-            list(range(999)),
-            {"a": torch.zeros(7, dtype=torch.float32)},
-        )
-    )
+    table = {"a": torch.zeros(7, dtype=torch.float32)}
+    layers = nn.ModuleList([_Network(2)])
+    line = str(Held(nn.Linear(40, 50), torch.sigmoid, list(range(999)), table, layers))
     assert "module=Linear(2 050 parameters), function=sigmoid, many=[0, 1, 2" in line
     assert "table={a: [7] float32}" in line
-    assert len(line) < 200
+    assert "layers=[_Network(width=2, depth=2)]" in line
+    assert len(line) < 250
+
+
+def test_few_numbers_are_shown() -> None:
+    """A curvature or a temperature is what one wants to see."""
+    assert str(_Pair(torch.tensor([-1, 2]), "k")) == "_Pair(sites=[-1, 2], name='k')"
+    assert "1.5e-12" in str(_Pair(torch.tensor([1.5e-12], dtype=torch.float64), "k"))
 
 
 def test_an_object_without_settings_shows_its_size() -> None:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ardm_guidance.shell.configuration import near_miss
 from ardm_guidance.shell.errors import InputError
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.molecules import (
     Fragments,
     MoleculeAlphabet,
@@ -83,6 +84,10 @@ class Molecules(NamedTuple):
     smiles: list[str]
     rejected: list[Rejected]
     removed: dict[str, int]
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def source_files(source: str) -> list[Path]:

@@ -17,6 +17,7 @@ from ardm_guidance.data.splits import Split
 from ardm_guidance.shell.checks import counts
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import node_count, sizes
 from ardm_guidance.sites.molecules import Fragments, MoleculeAlphabet
@@ -29,6 +30,10 @@ class Batch(NamedTuple):
 
     sites: Tensor
     rows: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 class MoleculeDataset:
@@ -123,6 +128,8 @@ class MoleculeData(lightning.LightningDataModule):
             take the ``largest`` piece, or ``keep`` all.
         allow_rejected: Train although more than half of the rows can't be used.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,

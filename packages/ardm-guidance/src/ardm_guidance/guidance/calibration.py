@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ardm_guidance.shell.showing import in_a_line
+
 __all__ = ["Reliability", "cross_entropy", "inverse_temperature", "reliability"]
 
 _ROUNDS = 60
@@ -32,6 +34,10 @@ class Reliability(NamedTuple):
     predicted: Tensor
     observed: Tensor
     error: float
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def cross_entropy(logits: Tensor, real: Tensor) -> Tensor:

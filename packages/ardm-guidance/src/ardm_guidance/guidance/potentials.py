@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK
 from ardm_guidance.sites.shortcuts import pays
@@ -29,6 +30,8 @@ __all__ = ["Hard", "LateStart", "Potential", "Product", "Reward", "Tempered", "p
 
 class Potential(nn.Module, ABC):
     """A positive function of partial objects."""
+
+    __str__ = in_a_line
 
     @abstractmethod
     def forward(self, sites: Tensor) -> Tensor:

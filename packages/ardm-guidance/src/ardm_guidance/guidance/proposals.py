@@ -30,6 +30,7 @@ from torch import Tensor
 
 from ardm_guidance.guidance.potentials import Potential
 from ardm_guidance.models.ardm import Conditionals, sample
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 from ardm_guidance.sites.shortcuts import pays
 
@@ -50,6 +51,10 @@ class Proposal(NamedTuple):
     log_probs: Tensor
     log_adjustment: Tensor
     log_values: Tensor | None
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 Proposing = Callable[[Conditionals, Potential, Tensor, Tensor, Tensor], Proposal]
@@ -131,6 +136,8 @@ class Guided:
         Ekström Kelvinius & Lindsten (2024), Discriminator guidance for autoregressive models.
     """
 
+    __str__ = in_a_line
+
     def __init__(self, base: Conditionals, potential: Potential) -> None:
         self.base, self.potential = base, potential
 
@@ -166,6 +173,10 @@ class Best(NamedTuple):
 
     sites: Tensor
     log_value: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def best_of(

@@ -36,6 +36,7 @@ from ardm_guidance.guidance.potentials import Potential
 from ardm_guidance.guidance.proposals import Proposal, Proposing, fully_adapted
 from ardm_guidance.guidance.resampling import Resampling, effective_sample_size, systematic
 from ardm_guidance.models.ardm import Conditionals, categorical
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 
 __all__ = ["Particles", "Run", "StepInfo", "run", "select", "select_groups", "step"]
@@ -56,6 +57,10 @@ class Particles(NamedTuple):
     log_weights: Tensor
     log_value: Tensor
 
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
+
 
 class StepInfo(NamedTuple):
     """What happened in a step.
@@ -69,6 +74,10 @@ class StepInfo(NamedTuple):
     ess: Tensor
     ancestors: Tensor
     resampled: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 class Run(NamedTuple):
@@ -89,6 +98,10 @@ class Run(NamedTuple):
     ess: Tensor
     ancestors: Tensor
     resampled: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def _take(values: Tensor, ancestors: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ardm_guidance.guidance.potentials import Potential, per_class
 from ardm_guidance.models.ardm import Conditionals, log_prob
+from ardm_guidance.shell.showing import in_a_line
 
 __all__ = [
     "MarginalRatio",
@@ -65,6 +66,8 @@ class Tabular:
         table: Log-probabilities of the classes of every site given every partial object,
             ``(K+1, ..., K+1, D, K)``.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, table: Tensor) -> None:
         self.table = table

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ardm_guidance.models.networks import Pointed
 from ardm_guidance.models.orders import ranks
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK, PAD
 from ardm_guidance.sites.shortcuts import pays
@@ -57,6 +58,10 @@ class Samples(NamedTuple):
 
     sites: Tensor
     log_prob: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 class Conditionals(Protocol):
@@ -95,6 +100,8 @@ class OrderAgnosticARDM(nn.Module):
     References:
         Hoogeboom et al. (2022), Autoregressive diffusion models, arXiv:2110.02037.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, network: nn.Module, constraints: Iterable[Constraint] = ()) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import closure
 from ardm_guidance.sites.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
 
@@ -269,6 +270,8 @@ class GraphTransformer(nn.Module):
         num_layers: Rounds.
         num_heads: Attention heads; must divide ``width``.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ardm_guidance.models.ardm import Conditionals, Masked, Samples, categorical
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 
 __all__ = ["Schedule", "best_schedule", "sample_parallel", "schedule_cost"]
@@ -32,6 +33,10 @@ class Schedule(NamedTuple):
 
     starts: list[int]
     cost: float
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def schedule_cost(step_costs: Tensor, starts: list[int]) -> float:

@@ -38,6 +38,7 @@ from ardm_guidance.scores.accessibility import synthetic_accessibility
 from ardm_guidance.scores.chemnet import ChemNet, Moments, frechet_distance, merge_moments, moments
 from ardm_guidance.scores.fingerprints import internal_diversity, morgan, nearest_similarity
 from ardm_guidance.shell.errors import InputError
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
 
 __all__ = [
@@ -84,6 +85,10 @@ class Statistics(NamedTuple):
     properties: dict[str, Tensor]
     chemnet: Moments | None
 
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
+
 
 class Distances(NamedTuple):
     """Scores against one reference; FCD is none without ChemNet.
@@ -104,6 +109,10 @@ class Distances(NamedTuple):
     qed: float
     weight: float
 
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
+
 
 class MosesScores(NamedTuple):
     """All scores; filters are none without their lists.
@@ -123,6 +132,10 @@ class MosesScores(NamedTuple):
     int_div_2: float
     filters: float | None
     distances: list[Distances]
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def fragments(molecule: Chem.Mol) -> list[str]:

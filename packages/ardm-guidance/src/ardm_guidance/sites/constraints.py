@@ -37,6 +37,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK, PAD, node_count, pairs, to_dense
 from ardm_guidance.sites.shortcuts import pays
 
@@ -45,6 +46,8 @@ __all__ = ["Connectivity", "Constraint", "Valence", "closure", "completable"]
 
 class Constraint(nn.Module, ABC):
     """Classes that a partial object may still take."""
+
+    __str__ = in_a_line
 
     @abstractmethod
     def forward(self, sites: Tensor, positions: Tensor) -> Tensor:

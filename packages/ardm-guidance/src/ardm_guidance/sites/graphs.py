@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ardm_guidance.shell.showing import in_a_line
+
 __all__ = [
     "MASK",
     "PAD",
@@ -43,6 +45,10 @@ class Graphs(NamedTuple):
 
     nodes: Tensor
     edges: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 def site_count(num_nodes: int) -> int:

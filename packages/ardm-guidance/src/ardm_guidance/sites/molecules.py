@@ -24,6 +24,7 @@ import torch
 from rdkit import Chem, rdBase
 from torch import Tensor
 
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import PAD, node_count, pairs, to_dense
 
 __all__ = [
@@ -203,6 +204,8 @@ class MoleculeAlphabet:
     atom_types: Sequence[str] = QM9_ATOM_TYPES
     max_atoms: int = 9
     aromatic: bool = False
+
+    __str__ = in_a_line
 
     def __post_init__(self) -> None:
         if len(set(self.atom_types)) != len(self.atom_types) or not self.atom_types:

@@ -27,6 +27,7 @@ from ardm_guidance.shell.checks import counts, not_negative, positive
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.shell.randomness import keyed_uniform
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import PAD
 from ardm_guidance.sites.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
 
@@ -47,6 +48,10 @@ class Judged(NamedTuple):
     sites: Tensor
     real: Tensor
     rows: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 class JudgedDataset:
@@ -104,6 +109,8 @@ class DiscriminatorData(lightning.LightningDataModule):
         split_seed: Seed of the split.
         seed: Seed of the order of training molecules.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,
@@ -166,6 +173,8 @@ class MoleculeDiscriminator(lightning.LightningModule):
         seed: Seed of all noise.
         aromatic: As of the generator.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,

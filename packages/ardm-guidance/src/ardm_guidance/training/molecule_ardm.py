@@ -26,6 +26,7 @@ from ardm_guidance.models.orders import by_keys
 from ardm_guidance.shell.checkpoints import keep_plain
 from ardm_guidance.shell.checks import counts, not_negative, positive
 from ardm_guidance.shell.randomness import keyed_uniform
+from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Connectivity, Constraint, Valence
 from ardm_guidance.sites.graphs import PAD, masked_graphs, site_count, sizes
 from ardm_guidance.sites.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
@@ -45,6 +46,10 @@ class Start(NamedTuple):
     sites: Tensor
     order: Tensor
     noise: Tensor
+
+    def __str__(self) -> str:
+        """One line: shapes instead of numbers."""
+        return in_a_line(self)
 
 
 class MoleculeARDM(lightning.LightningModule):
@@ -74,6 +79,8 @@ class MoleculeARDM(lightning.LightningModule):
 
     size_counts: Tensor
     num_averaged: Tensor
+
+    __str__ = in_a_line
 
     def __init__(
         self,
