@@ -7,7 +7,13 @@ import torch
 
 from neural_lam import ConvLAM, Forecaster, GriddedData
 from neural_lam.graphs.construction import Grid, Rectangular
-from neural_lam.networks.convolutional import GatedBlock, Padding, from_image, to_image
+from neural_lam.networks.convolutional import (
+    GatedBlock,
+    Padding,
+    from_image,
+    to_image,
+    wavelets,
+)
 
 
 def graph(shape, *, wraps=False):
@@ -21,7 +27,7 @@ def network(shape, *, wraps=False, inputs=3, outputs=2):
     torch.manual_seed(0)
     made = ConvLAM(graph(shape, wraps=wraps), inputs, outputs, hidden_size=8, coarse_size=8)
     for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=0.05)
     return made.double()
 
 
@@ -41,7 +47,7 @@ def test_images_and_nodes_are_the_same_fields():
 @pytest.mark.parametrize("shape", [(8, 12), (9, 13), (6, 7), (5, 16)])
 def test_grids_of_any_size_have_an_output_at_every_node(shape):
     net = network(shape)
-    x = features(shape).requires_grad_()
+    x = (0.1 * features(shape)).requires_grad_()
     output = net(x, net.embed())
     assert output.shape == (shape[0] * shape[1], 2, 2)
     # Every output depends on what its own node sees.
@@ -93,6 +99,7 @@ def test_outputs_are_bounded_smoothly():
     assert net(x, None).abs().max() <= 10.0
     # Small outputs are what they were: the bound is felt at its own size alone.
     small = network((8, 8))
+    x = 0.01 * x
     unbounded = 10 * torch.atanh(small(0.1 * x, None) / 10)
     torch.testing.assert_close(small(0.1 * x, None), unbounded, rtol=0.01, atol=0)
 
@@ -127,3 +134,14 @@ def test_it_trains_in_the_same_wrappers_as_graph_networks(wave_store):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_wavelets_keep_all_and_count_differences_eight_times():
+    image = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)).double()
+    found = wavelets(image).unflatten(1, (4, 3))
+    a, b, c, d = (image[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    torch.testing.assert_close(found[:, 0], (a + b + c + d) / 4)
+    torch.testing.assert_close(found[:, 1], 8 * (a + b - c - d) / 4)
+    torch.testing.assert_close(found[:, 2], 8 * (a - b + c - d) / 4)
+    torch.testing.assert_close(found[:, 3], 64 * (a - b - c + d) / 4)
+    assert wavelets(torch.ones(1, 1, 4, 4))[:, 1:].abs().max() == 0

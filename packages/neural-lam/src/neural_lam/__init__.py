@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neural_lam.graphs.pyg import to_pyg as to_pyg
     from neural_lam.known_answers.two_layer import TwoLayerFlow as TwoLayerFlow
     from neural_lam.networks.convolutional import ConvLAM as ConvLAM
+    from neural_lam.networks.full_resolution import FullResolution as FullResolution
     from neural_lam.networks.graph_lam import GraphLAM as GraphLAM
     from neural_lam.networks.grid_network import GridNetwork as GridNetwork
     from neural_lam.networks.hi_lam import HiLAM as HiLAM
@@ -99,6 +100,7 @@ _EXPORTS = {
     "FieldStore": "fields.store",
     "ForecastWriter": "training.callbacks",
     "Forecaster": "training.forecaster",
+    "FullResolution": "networks.full_resolution",
     "Graph": "graphs.graph",
     "GraphLAM": "networks.graph_lam",
     "Grid": "graphs.construction",

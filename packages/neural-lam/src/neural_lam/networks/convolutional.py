@@ -1,7 +1,10 @@
 r"""A convolutional U-Net on regular grids: gated blocks at half and at a quarter of the resolution.
 
-Two by two grid points become the channels of one. A block adds to its input what a 3 x 3
-convolution and a gate make of it,
+Two by two grid points become the channels of one: their mean, their differences along rows and
+columns, and the difference of these (Haar's wavelets). Fields are smooth, so that differences are
+small, and yet gradients and Laplacians are what moves them: each difference counts eight times, so
+that all channels are of one size. A block adds to its input what a 3 x 3 convolution and a gate
+make of it,
 
 .. math:: (p, q) = A * h, \qquad h \leftarrow h + B\,(\mathrm{SiLU}(p) \odot q),
 
@@ -9,11 +12,12 @@ so that fields are multiplied, as advection does. :math:`B` starts at zero: at f
 passes its input through, and its output is zero.
 
 References:
-    Ronneberger, Fischer & Brox (2015), U-Net; Dauphin et al. (2017), Language modeling with gated
-    convolutional networks.
+    Ronneberger, Fischer & Brox (2015), U-Net, arXiv:1505.04597; Dauphin et al. (2017), Language
+    modeling with gated convolutional networks, arXiv:1612.08083; Liu et al. (2018), Multi-level
+    wavelet-CNN, arXiv:1805.07071.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +27,23 @@ from neural_lam.graphs.graph import Graph
 from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.shell.errors import InputError
 
-__all__ = ["ConvLAM", "GatedBlock", "Padding", "from_image", "to_image"]
+__all__ = [
+    "ConvLAM",
+    "Convolution",
+    "GatedBlock",
+    "Neighbours",
+    "Padding",
+    "bounded",
+    "from_image",
+    "to_image",
+    "wavelets",
+]
 
 
 # Bound of the outputs, in their usual sizes: beyond it, products of products run away in a rollout.
 _LIMIT = 10.0
+# What a difference of neighbours counts, in that of their mean.
+_GAIN = 8.0
 
 
 class Padding(NamedTuple):
@@ -46,6 +62,24 @@ class Padding(NamedTuple):
             return F.pad(image, (0, 0, width, width))
         return F.pad(image, (width, width, width, width))
 
+    def convolve(self, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The image, ``(B, C, y, x)``, with 3 x 3 weights ``(C', C, 3, 3)``."""
+        if self.wraps:
+            return F.conv2d(self(image, 1), weight, bias)
+        return F.conv2d(image, weight, bias, padding=1)
+
+
+class Neighbours(Protocol):
+    """What is beside each point, for a convolution."""
+
+    def convolve(self, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The image, ``(B, C, y, x)``, with 3 x 3 weights ``(C', C, 3, 3)``."""
+
+
+def bounded(output: Tensor) -> Tensor:
+    """Outputs within a bound far beyond their usual size, where rollouts would run away."""
+    return _LIMIT * torch.tanh(output / _LIMIT)
+
 
 def to_image(features: Tensor, shape: tuple[int, int]) -> Tensor:
     """Node-first features ``(G, B, F)`` as images ``(B, F, y, x)``, channels last in memory."""
@@ -59,19 +93,34 @@ def from_image(image: Tensor) -> Tensor:
     return image.flatten(2).permute(2, 0, 1)
 
 
-class _Convolution(nn.Module):
-    """A 3 x 3 convolution that knows what lies beyond the edge."""
+def wavelets(image: Tensor) -> Tensor:
+    """Means and differences of 2 x 2 points, ``(B, C, 2 y, 2 x)`` to ``(B, 4 C, y, x)``."""
+    rows = image[..., ::2, :], image[..., 1::2, :]
+    mean, across = (rows[0] + rows[1]) / 2, _GAIN * (rows[0] - rows[1]) / 2
+    pairs = [(half[..., ::2], half[..., 1::2]) for half in (mean, across)]
+    means = [(left + right) / 2 for left, right in pairs]
+    return torch.cat(means + [_GAIN * (left - right) / 2 for left, right in pairs], dim=1)
 
-    def __init__(self, num_inputs: int, num_outputs: int, padding: Padding) -> None:
+
+class Convolution(nn.Module):
+    """A 3 x 3 convolution that knows what lies beside each point.
+
+    Arguments:
+        num_inputs: Channels in.
+        num_outputs: Channels out.
+        neighbours: What lies beside each point.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int, neighbours: Neighbours) -> None:
         super().__init__()
-        self.padding = padding
+        self.neighbours = neighbours
         self.convolution = nn.Conv2d(num_inputs, num_outputs, 3)
 
     def forward(self, image: Tensor) -> Tensor:
-        if self.padding.wraps:
-            output: Tensor = self.convolution(self.padding(image, 1))
-            return output
-        return F.conv2d(image, self.convolution.weight, self.convolution.bias, padding=1)
+        """``(B, C, y, x)`` to ``(B, C', y, x)``."""
+        layer = self.convolution
+        assert layer.bias is not None
+        return self.neighbours.convolve(image, layer.weight, layer.bias)
 
 
 class GatedBlock(nn.Module):
@@ -79,12 +128,12 @@ class GatedBlock(nn.Module):
 
     Arguments:
         num_channels: Channels in and out.
-        padding: What lies beyond the edge.
+        neighbours: What lies beside each point.
     """
 
-    def __init__(self, num_channels: int, padding: Padding) -> None:
+    def __init__(self, num_channels: int, neighbours: Neighbours) -> None:
         super().__init__()
-        self.inner = _Convolution(num_channels, 2 * num_channels, padding)
+        self.inner = Convolution(num_channels, 2 * num_channels, neighbours)
         self.outer = nn.Conv2d(num_channels, num_channels, 1)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)  # type: ignore[arg-type]
@@ -138,13 +187,13 @@ class ConvLAM(GridNetwork):
                 raise InputError(f"{name} must be at least 1, got {value}")
         self.shape, self.padding = graph.shape, Padding(graph.wraps)
         first = num_blocks // 2
-        self.stem = _Convolution(4 * num_inputs, hidden_size, self.padding)
+        self.stem = Convolution(4 * num_inputs, hidden_size, self.padding)
         self.before = _blocks(first, hidden_size, self.padding)
         self.down = nn.Conv2d(hidden_size, coarse_size, 2, stride=2)
         self.coarse = _blocks(num_coarse_blocks, coarse_size, self.padding)
         self.up = nn.ConvTranspose2d(coarse_size, hidden_size, 2, stride=2)
         self.after = _blocks(num_blocks - first, hidden_size, self.padding)
-        self.head = _Convolution(hidden_size, 4 * num_outputs, self.padding)
+        self.head = Convolution(hidden_size, 4 * num_outputs, self.padding)
         nn.init.zeros_(self.head.convolution.weight)
         nn.init.zeros_(self.head.convolution.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -169,7 +218,7 @@ class ConvLAM(GridNetwork):
     def forward(self, features: Tensor, embedded: None = None) -> Tensor:
         """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
         image = self._filled(to_image(features, self.shape))
-        hidden = self.before(self.stem(F.pixel_unshuffle(image, 2)))
+        hidden = self.before(self.stem(wavelets(image)))
         hidden = self.after(hidden + self.up(self.coarse(self.down(hidden))))
-        output = _LIMIT * torch.tanh(F.pixel_shuffle(self.head(hidden), 2) / _LIMIT)
+        output = bounded(F.pixel_shuffle(self.head(hidden), 2))
         return from_image(output[..., : self.shape[0], : self.shape[1]])
