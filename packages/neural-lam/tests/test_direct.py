@@ -207,7 +207,9 @@ def test_each_half_is_scored_with_the_factors_of_the_other():
     reported = []
     model._report = lambda split, square: reported.append(square)
     # Half 0 would take half of the correction, half 1 none of it.
-    model._total = lambda: torch.tensor([[[1.0], [0.5], [1.0]], [[1.0], [0.0], [1.0]]])
+    model.means.update(
+        torch.tensor([[[[1.0], [0.5], [1.0]], [[1.0], [0.0], [1.0]]]], dtype=torch.float64)
+    )
     model.on_validation_epoch_end()
     assert float(model.predictor.damping) == 0.25
-    torch.testing.assert_close(reported[0].flatten(), torch.tensor([1.0 + 1.25]))
+    torch.testing.assert_close(reported[0].flatten(), torch.tensor([1.0 + 1.25]).double())

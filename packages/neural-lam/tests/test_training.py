@@ -10,7 +10,7 @@ from neural_lam.data.module import GriddedData
 from neural_lam.networks.graph_lam import GraphLAM
 from neural_lam.shell.guards import NonFiniteError, NonFiniteGuard
 from neural_lam.training.forecaster import Forecaster, rollout_length
-from neural_lam.training.gridded import warmup_cosine
+from neural_lam.training.schedule import warmup_cosine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:")
 

@@ -28,7 +28,7 @@ class DirectForecaster(GriddedForecaster):
         network: Makes the network from a graph and its numbers of inputs and outputs.
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         num_leads: Lead times that a training step draws.
         held_boundary: Whether to do without the future boundary; the data's guess too.
         seed: Of the lead times drawn.
@@ -101,7 +101,7 @@ class DirectForecaster(GriddedForecaster):
         Each half of the windows is scored with the factors that the other half gives: factors
         fitted on the windows that they are scored on would flatter.
         """
-        halves = self._total().reshape(2, 3, -1, len(self.loss_scale))
+        halves = self.means.compute().reshape(2, 3, -1, len(self.loss_scale))
         _, product, power = halves.sum(0)
         factor = damping_factors(product, power)
         cast(DirectPredictor, self.predictor).damping[: len(factor)] = factor

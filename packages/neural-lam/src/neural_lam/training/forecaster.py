@@ -33,7 +33,7 @@ class Forecaster(GriddedForecaster):
         network: Makes the network from a graph and its numbers of inputs and outputs.
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         curriculum: Steps to roll out, by the training step from which they hold.
         look_ahead: Whether the network sees the boundary of the next time.
         show_change: Whether it sees the last change instead of the state before.
@@ -139,7 +139,7 @@ class Forecaster(GriddedForecaster):
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all windows of all ranks; the correction is kept only where it helps."""
-        total = self._total()
+        total = self.means.compute()
         if not self._guessed:
             self._report("val", total)
             return

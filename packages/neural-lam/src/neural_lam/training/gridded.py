@@ -1,6 +1,5 @@
 """What forecasters share in training: the domain, exact scores over all devices, the schedule."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -17,15 +16,10 @@ from neural_lam.predictors.losses import interior_mean
 from neural_lam.shell.checkpoints import keep_plain
 from neural_lam.shell.checks import not_negative, positive
 from neural_lam.shell.errors import InputError
+from neural_lam.training.schedule import Schedule
+from neural_lam.verification.means import MeanField
 
-__all__ = ["GriddedForecaster", "warmup_cosine"]
-
-
-def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
-    """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+__all__ = ["GriddedForecaster"]
 
 
 def same_fields(domain: Domain, features: Sequence[str], units: Sequence[str], where: str) -> None:
@@ -53,7 +47,7 @@ class GriddedForecaster(lightning.LightningModule, ABC):
     Arguments:
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         held_boundary: Whether the boundary stays as it was at the analysis time, instead of
             following the truth.
     """
@@ -70,10 +64,10 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         super().__init__()
         positive(learning_rate=learning_rate)
         not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup_steps, self.held_boundary = warmup_steps, held_boundary
+        self.schedule = Schedule(learning_rate, warmup_steps, weight_decay)
+        self.held_boundary = held_boundary
         self.domain: Domain | None = None
-        self._sums = torch.zeros(0)
+        self.means = MeanField()
 
     @abstractmethod
     def build(self, domain: Domain) -> nn.Module:
@@ -156,46 +150,30 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
 
-    def _start_sums(self) -> None:
-        self._sums = torch.zeros(0, device=self.device, dtype=torch.float64)
-
     def _squares(self, batch: Batch) -> Tensor:
-        squares: Tensor = (self(batch) - batch.target).double().square()
-        return squares
+        return torch.square((self(batch) - batch.target).double())
 
     def _add(self, fields: Tensor) -> None:
-        """Add fields, ``(B, ..., G, V)``, to the sums over windows."""
-        # Sums, not means: ranks hold different numbers of windows.
-        total = interior_mean(fields, self.loss_weights.double()).sum(0)
-        count = total.new_full((1,), len(fields))
-        entry = torch.cat((count, total.flatten()))
-        self._sums = entry if not len(self._sums) else self._sums + entry
-
-    def _total(self) -> Tensor:
-        """Mean over all windows of all ranks."""
-        total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        return total[1:] / total[0]
+        """Count fields, ``(B, ..., G, V)``, by their means over the grid."""
+        self.means.update(interior_mean(fields, self.loss_weights.double()))
 
     def _report(self, split: str, square: Tensor) -> None:
         rmse = square.reshape(-1, len(self.loss_scale)).sqrt()
         scaled = (rmse / self.score_scale(rmse.shape[0])).square().mean()
         self.log(f"{split}/loss", scaled, prog_bar=True, rank_zero_only=True)
-        for feature, name in enumerate(self._names()):
-            for lead in (0, rmse.shape[0] - 1):
-                self.log(
-                    f"{split}/rmse_{name}_step_{lead + 1}", rmse[lead, feature], rank_zero_only=True
-                )
-
-    def _names(self) -> list[str]:
-        return [feature.name for feature in self.trainer.datamodule.store.features]  # type: ignore[attr-defined]
+        store = self.trainer.datamodule.store  # type: ignore[attr-defined]
+        for number, feature in enumerate(store.features):
+            for lead in (0, len(rmse) - 1):
+                name = f"{split}/rmse_{feature.name}_step_{lead + 1}"
+                self.log(name, rmse[lead, number], rank_zero_only=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Empty sums."""
-        self._start_sums()
+        """Forget earlier scores."""
+        self.means.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Empty sums."""
-        self._start_sums()
+        """Forget earlier scores."""
+        self.means.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the squared errors of a batch."""
@@ -203,7 +181,7 @@ class GriddedForecaster(lightning.LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         """Scores over all windows of all ranks."""
-        self._report("test", self._total())
+        self._report("test", self.means.compute())
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Analysis indices ``(B,)`` and forecasts ``(B, T, G, V)``."""
@@ -212,26 +190,6 @@ class GriddedForecaster(lightning.LightningModule, ABC):
             forecast = torch.where(self.mask, forecast, torch.nan)
         return batch.sample, forecast
 
-    def _total_steps(self) -> int:
-        # Not trainer.estimated_stepping_batches: it sets the loaders up before a resumed run has
-        # restored their position, which is then lost.
-        if self.trainer.max_steps > 0:
-            return self.trainer.max_steps
-        per_epoch = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs is not None else 1000
-        return epochs * per_epoch // self.trainer.accumulate_grad_batches
-
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and half a cosine over the whole training."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            betas=(0.9, 0.95),
-            fused=True,
-        )
-        total = self._total_steps()
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, warmup=self.warmup_steps, total=total)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self.schedule.optimizers(self, self.trainer)

@@ -27,7 +27,7 @@ class UpstreamForecaster(GriddedForecaster):
         upper: Largest value of each variable, ``inf`` where there is none.
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         held_boundary: Whether the boundary stays as it was at the analysis time.
     """
 
@@ -81,4 +81,4 @@ class UpstreamForecaster(GriddedForecaster):
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all windows of all ranks."""
-        self._report("val", self._total())
+        self._report("val", self.means.compute())

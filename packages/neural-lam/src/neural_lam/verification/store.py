@@ -26,6 +26,7 @@ from neural_lam.verification.forecast_file import (
     shared_features,
     truth_options,
 )
+from neural_lam.verification.means import MeanField
 from neural_lam.verification.references import (
     References,
     Settings,
@@ -267,7 +268,7 @@ def verify_store(
     table.attrs["weights"] = "uniform" if alike else "area"
     table.attrs["num_left_out"] = len(forecasts.times) - len(starts.numbers)
     if spectra:
-        table = _with_spectra(table, spectra, len(starts.numbers))
+        table = _with_spectra(table, spectra)
     return Verification(table, store, forecasts, features, starts.numbers, settings.width)
 
 
@@ -282,13 +283,12 @@ def _check_finite(forecasts: ForecastFile, number: int, field: Array, weights: A
         )
 
 
-def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]], count: int) -> xr.Dataset:
+def _with_spectra(table: xr.Dataset, spectra: list[dict[str, Array]]) -> xr.Dataset:
     """The mean spectrum of the model and the truth over all ranks."""
     kinds = ("model", "truth")
-    total = torch.from_numpy(np.stack([sum(row[kind] for row in spectra) for kind in kinds]))
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(total)
-    mean = total.numpy() / count
+    over_ranks = MeanField()
+    over_ranks.update(torch.from_numpy(np.stack([[row[k] for k in kinds] for row in spectra])))
+    mean = over_ranks.compute().numpy()
     size = mean.shape[-1]
     dims = ("source", "prediction_timedelta", "feature", "wavenumber")
     wavenumber = np.arange(1, size + 1) / size
