@@ -200,18 +200,33 @@ def minimums(session: nox.Session, package: str) -> None:
 @nox.session
 @by_package
 def gpu(session: nox.Session, package: str) -> None:
-    """Every shipped configuration for two steps on the GPUs of this machine; skips without."""
-    install(session, package)
+    """A package's jobs on the GPUs of this machine, one and all; ``-- cpu`` tries them without.
+
+    The tests of devices, the bench's main case, and the commands of ``tool.gpu``: a training,
+    under DDP as well, and a sample, a forecast or a geodesic. Skips where there is no GPU.
+    """
+    install(session, package, groups=("test", "demo"))
+    accelerator = (session.posargs or ["gpu"])[0]
     found = session.run("python", "-c", "import torch; print(torch.cuda.device_count())",
                         silent=True)  # fmt: skip
-    count = int(str(found).split()[-1])
-    if not count:
+    count, device = int(str(found).split()[-1]), "cuda"
+    if accelerator == "cpu":
+        count, device = 2, "cpu"
+    elif not count:
         session.skip("no GPU that torch can use")
-    strategy = "ddp" if count > 1 else "auto"
-    for config in sorted((ROOT / "packages" / package / "configs").glob("*.yaml")):
-        session.run(package, "fit", "--config", str(config), "--trainer.fast_dev_run", "2",
-                    "--trainer.accelerator", "gpu", "--trainer.devices", str(count),
-                    "--trainer.strategy", strategy)  # fmt: skip
+    home = ROOT / "packages" / package
+    session.run("pytest", str(home / "tests" / "test_devices.py"), "-c",
+                str(home / "pyproject.toml"), env={"TEST_DEVICE": device})  # fmt: skip
+    session.run("python", str(home / "bench" / "accelerator.py"), "--device", device)
+    for strategy, devices in (("auto", 1), ("ddp", count)):
+        on = f"--trainer.accelerator {accelerator}"
+        words = {
+            "out": f"out/gpu/{package}-{strategy}",
+            "device": f"{on} --trainer.devices 1",
+            "training": f"{on} --trainer.devices {devices} --trainer.strategy {strategy}",
+        }
+        for command in project(package)["tool"]["gpu"]["commands"]:
+            session.run(*shlex.split(command.format(**words)), "--overwrite")
 
 
 @nox.session

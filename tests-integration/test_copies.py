@@ -29,6 +29,12 @@ def test_the_shell_is_the_same_in_all_four(package, part):
     assert [name for name in ours if ours[name] != others[name]] == []
 
 
+@pytest.mark.parametrize("package", OTHERS)
+def test_the_clock_of_the_devices_is_the_same_in_all_four(package):
+    first, other = (ROOT / "packages" / name / "bench/on_device.py" for name in (FIRST, package))
+    assert first.read_text(encoding="utf-8") == other.read_text(encoding="utf-8")
+
+
 def test_a_changed_line_would_be_seen():
     text = "def f(x):\n    return x + 1\n"
     assert anonymous(FIRST, text) != anonymous(FIRST, text.replace("+ 1", "+ 2"))

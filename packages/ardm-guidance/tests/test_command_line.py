@@ -124,6 +124,24 @@ def test_every_shipped_configuration_trains(tmp_path, name):
     assert main([*arguments, "--trainer.default_root_dir", str(tmp_path)]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*:")
+def test_only_a_training_says_that_it_wrote_a_checkpoint(tmp_path, capsys):
+    """A checkpoint that is read tells its callbacks where they once wrote."""
+    where = ["--config", str(config(tmp_path)), "--trainer.default_root_dir", str(tmp_path)]
+    short = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1"]
+    assert main(["fit", *where, *short]) == 0
+    assert ".ckpt" in _written(capsys)
+    [checkpoint] = tmp_path.glob("**/*.ckpt")
+    reading = ["--ckpt_path", str(checkpoint), "--trainer.limit_test_batches", "1"]
+    assert main(["test", *where, *reading]) == 0
+    assert ".ckpt" not in _written(capsys)
+
+
+def _written(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    return "".join(line for line in lines if line.startswith("wrote"))
+
+
 def test_help_is_fast_and_free_of_torch():
     program = (
         "import sys, ardm_guidance.__main__ as m; m.main(['--help']);"

@@ -1,6 +1,7 @@
 """What runs on an accelerator makes its tensors there, and the host waits as seldom as stated."""
 
 import importlib.util
+import os
 import warnings
 from pathlib import Path
 
@@ -33,7 +34,8 @@ device_mode = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(device_mode)
 DeviceMode = device_mode.DeviceMode
 ALPHABET = MoleculeAlphabet()
-CPU = torch.device("cpu")
+# `nox -s gpu` runs the same jobs there.
+DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))
 
 
 def network():
@@ -45,7 +47,7 @@ def model():
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = MoleculeARDM(network()).eval()
+        model = MoleculeARDM(network()).eval().to(DEVICE)
     model.size_counts[4] = 5
     model.log = lambda *arguments, **options: None
     return model
@@ -55,7 +57,7 @@ def model():
 def batch():
     smiles = ["CCO", "C1CC1N", "C#N", "CC(=O)O"]
     sites = torch.stack([ALPHABET.encode(read_smiles(text)) for text in smiles])
-    return Batch(sites, torch.arange(4))
+    return Batch(sites.to(DEVICE), torch.arange(4, device=DEVICE))
 
 
 def test_the_mode_sees_what_it_is_for():
@@ -63,7 +65,7 @@ def test_the_mode_sees_what_it_is_for():
     with mode, pytest.raises(AssertionError, match=r"torch\.zeros without a device"):
         torch.zeros(3)
     with mode:
-        x = torch.zeros(3, device=CPU)
+        x = torch.zeros(3, device=DEVICE)
         x[x > 0].sum().item()
         torch.ones_like(x).nonzero()
     assert mode.syncs == {"mask index": 1, "item": 1, "nonzero": 1}
@@ -77,7 +79,7 @@ def test_a_training_step_makes_nothing_elsewhere_and_never_waits(model, batch):
 
 
 def test_a_discriminator_s_step_never_waits(batch):
-    discriminator = Discriminator(network())
+    discriminator = Discriminator(network()).to(DEVICE)
     with DeviceMode() as mode:
         partial = torch.where(batch.sites > 0, -1, batch.sites)
         losses(discriminator, batch.sites, partial, torch.ones_like(batch.rows)).sum().backward()
@@ -86,24 +88,24 @@ def test_a_discriminator_s_step_never_waits(batch):
 
 def test_sampling_never_waits(model):
     with torch.no_grad(), shortcuts(False), DeviceMode() as mode:
-        start = model.start(torch.arange(3, device=CPU), 0)
+        start = model.start(torch.arange(3, device=DEVICE), 0)
         sample(model.ardm(), *start)
     assert mode.syncs == {}
 
 
 def guided(model, potential):
-    start = model.start(torch.arange(6, device=CPU), 0)
+    start = model.start(torch.arange(6, device=DEVICE), 0)
     groups = [values.view(2, 3, -1) for values in start]
-    generator = keyed_generator(0, 1, device=CPU)
+    generator = keyed_generator(0, 1, device=DEVICE)
     done = run(model.ardm(), potential, *groups, propose=fully_adapted, generator=generator)
-    noise = torch.full((2,), 0.5, device=CPU, dtype=torch.float64)
+    noise = torch.full((2,), 0.5, device=DEVICE, dtype=torch.float64)
     return done, select(done, noise), sample(Guided(model.ardm(), potential), *start)
 
 
 def test_guided_sampling_waits_twice_a_site_and_makes_nothing_elsewhere(model):
     """Twice for the last site of a molecule, which is judged on complete objects."""
     torch.manual_seed(1)
-    potential = Discriminator(network()).eval()
+    potential = Discriminator(network()).eval().to(DEVICE)
     with torch.no_grad(), shortcuts(False), DeviceMode() as mode:
         done, *_ = guided(model, potential)
     assert sum(mode.syncs.values()) <= 5 * done.sites.shape[-1], mode.syncs
@@ -111,7 +113,7 @@ def test_guided_sampling_waits_twice_a_site_and_makes_nothing_elsewhere(model):
 
 def test_shortcuts_change_nothing(model):
     torch.manual_seed(1)
-    potential = LateStart(Discriminator(network()).eval(), 3)
+    potential = LateStart(Discriminator(network()).eval().to(DEVICE), 3)
     with torch.no_grad(), shortcuts(True):
         done, chosen, alone = guided(model, potential)
     with torch.no_grad(), shortcuts(False):
@@ -124,13 +126,13 @@ def test_shortcuts_change_nothing(model):
 
 def test_completable_graphs_are_the_same_everywhere():
     generator = torch.Generator().manual_seed(0)
-    capacities = torch.tensor(ALPHABET.capacities)
+    capacities = torch.tensor(ALPHABET.capacities, device=DEVICE)
     for size in (1, 2, 4, 7):
         shape = (400, size * (size - 1) // 2)
         nodes = torch.randint(-1, 8, (400, size), generator=generator)
         orders = torch.randint(-1, 3, shape, generator=generator)
         thin = torch.rand(shape, generator=generator) < 0.6
-        sites = torch.cat([nodes, torch.where(thin & (orders > 0), 0, orders)], 1)
+        sites = torch.cat([nodes, torch.where(thin & (orders > 0), 0, orders)], 1).to(DEVICE)
         with shortcuts(True):
             expected = completable(sites, capacities)
         with shortcuts(False):

@@ -266,7 +266,8 @@ class CommandLine(LightningCLI):
             raise CheckpointError(path, f"not of this model: {reason}") from error
         except (KeyboardInterrupt, SystemExit, Stopped) as stop:
             self._stop(stop)
-        for path in self._checkpoints():
+        # Other verbs read a checkpoint, whose callbacks then name it as their own.
+        for path in self._checkpoints() if subcommand in _TRAINING else ():
             note(path)
 
     def _stop(self, stop: BaseException) -> None:
