@@ -4,8 +4,8 @@ import zarr
 
 from latentgeom import array_verbs
 from latentgeom.__main__ import main
-from latentgeom.data.arrays import read_points
-from latentgeom.pullback.pullback import torus
+from latentgeom.data.files import read_points
+from latentgeom.pullback.pullback import Pullback, torus
 from latentgeom.shell.errors import InputError
 
 POINTS = np.arange(10.0).reshape(5, 2) / 7
@@ -34,10 +34,10 @@ def test_unusable_files_get_one_line(tmp_path):
     (tmp_path / "text.csv").write_text("x,y\n1,two\n")
     cases = {
         "missing.csv": "no such file",
-        "points.txt": "expected .npz, .zarr or .csv",
+        "points.txt": "expected .npy, .npz, .csv, .zarr or .parquet",
         "two.npz": "expected an array named 'code' or 'points'",
         "nan.csv": "must be finite",
-        "text.csv": "not readable as csv",
+        "text.csv": "line 2: 'two' is not a number",
     }
     for name, message in cases.items():
         with pytest.raises(InputError, match=message) as caught:
@@ -98,15 +98,15 @@ def test_an_unfinished_matrix_of_another_metric_is_not_gone_on_with(tmp_path, mo
     z = np.random.default_rng(0).normal(size=(6, 2)) / 2
     np.savez(tmp_path / "points.npz", z)
     ends = []
-    solve = array_verbs.connected
+    solve = Pullback.connect
 
-    def counting(metric, a, b, num_segments):
+    def counting(metric, a, b):
         ends.append(len(a))
         if len(ends) == 2:
             raise KeyboardInterrupt
-        return solve(metric, a, b, num_segments)
+        return solve(metric, a, b)
 
-    monkeypatch.setattr(array_verbs, "connected", counting)
+    monkeypatch.setattr(Pullback, "connect", counting)
     options = {"points": str(tmp_path / "points.npz"), "chunk": 10, "output": str(tmp_path)}
     with pytest.raises(KeyboardInterrupt):
         array_verbs.array_distances(torus(2.0, 0.7), **options)

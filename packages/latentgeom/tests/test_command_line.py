@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import xarray
@@ -127,6 +128,9 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path, capsys, content):
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_every_shipped_configuration_trains(tmp_path, name):
     arguments = ["fit", "--config", name, "--trainer.fast_dev_run", "2"]
+    if name == "array.yaml":
+        np.save(tmp_path / "observations.npy", np.random.default_rng(0).normal(size=(200, 5)))
+        arguments += ["--data.path", str(tmp_path / "observations.npy")]
     assert main([*arguments, "--trainer.default_root_dir", str(tmp_path)]) == 0
 
 

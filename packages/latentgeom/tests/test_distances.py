@@ -3,17 +3,16 @@ import pytest
 import torch
 import xarray
 
-from latentgeom.array_verbs import closed_form
 from latentgeom.immersions.immersion import Chart
 from latentgeom.metrics.explicit import ConstantCurvature
-from latentgeom.pairs.distances import _pair_indices, chunked, distance_matrix, pairs_per_chunk
+from latentgeom.pairs.distances import _pair_indices, chunked, distance_matrix
 from latentgeom.solvers.boundary import geodesics
 
 METRIC = ConstantCurvature(2, -1.0)
 
 
 def solve(a, b):
-    return closed_form(METRIC, a, b, 8)
+    return METRIC.connect(a, b, 8)
 
 
 @pytest.fixture
@@ -87,11 +86,3 @@ def test_chunks_give_the_same_geodesics(points):
     whole, parts = geodesics(chart, a, b), chunked(lambda *p: geodesics(chart, *p), a, b, 4)
     torch.testing.assert_close(parts.length, whole.length, rtol=1e-12, atol=0)
     assert torch.equal(parts.converged, whole.converged)
-
-
-def test_memory_caps_the_chunk():
-    few, many = pairs_per_chunk(0.5, 32, 2, 784), pairs_per_chunk(2.0, 32, 2, 784)
-    assert 3.9 < many / few < 4.1
-    assert pairs_per_chunk(1e-9, 32, 2, 784) == 1
-    with pytest.raises(ValueError, match="memory_gb must be positive"):
-        pairs_per_chunk(0.0, 32, 2, 784)

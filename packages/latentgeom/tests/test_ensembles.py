@@ -6,7 +6,13 @@ from torch import nn
 
 from latentgeom.immersions.curvature import derivative
 from latentgeom.immersions.immersion import Chart
-from latentgeom.pullback.ensembles import Ensemble, ensemble_geodesics, expected_energy
+from latentgeom.metrics.explicit import ConstantCurvature, Euclidean
+from latentgeom.pullback.ensembles import (
+    Ensemble,
+    ExpectedMetric,
+    ensemble_geodesics,
+    expected_energy,
+)
 from latentgeom.pullback.pullback import Pullback
 from latentgeom.solvers.boundary import geodesics
 
@@ -86,3 +92,18 @@ def test_one_member_is_its_own_ensemble(ensemble, generator):
 def test_an_empty_ensemble_is_refused():
     with pytest.raises(ValueError, match="at least one member"):
         Ensemble([])
+
+
+def test_ensembles_of_any_metrics_have_the_mean_of_their_tensors(generator):
+    members = [ConstantCurvature(2, 1.0), Euclidean(2), Pullback(lambda z: z.sin(), 2)]
+    metric = ExpectedMetric(members)
+    z = torch.randn(5, 2, generator=generator) / 2
+    expected = sum(member.metric_tensor(z) for member in members) / 3
+    torch.testing.assert_close(metric.metric_tensor(z), expected)
+    vectors = torch.randn(5, 2, 3, generator=generator)
+    torch.testing.assert_close(metric.lower(z, vectors), expected @ vectors)
+    same = ExpectedMetric([ConstantCurvature(2, 1.0)] * 2)
+    a, b = z[:2], z[2:4]
+    torch.testing.assert_close(same.dist(a, b), members[0].dist(a, b), rtol=1e-6, atol=0)
+    with pytest.raises(ValueError, match="members need one dimension"):
+        ExpectedMetric([Euclidean(2), Euclidean(3)])

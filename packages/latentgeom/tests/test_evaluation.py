@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.charts import Scaled
 from latentgeom.metrics.explicit import ConstantCurvature, Euclidean
 from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
 
@@ -53,3 +54,17 @@ def test_the_worst_codes_are_where_the_decoder_bends(codes, pairs):
     report = score(decode, Euclidean(2), codes, pairs)
     expected = codes[:, 0].abs().argsort(descending=True)[:5]
     assert report.worst == expected.tolist()
+
+
+def test_reports_take_any_metric(codes, pairs):
+    chosen = Euclidean(2)
+    induced = Scaled(ConstantCurvature(2, 0.04), 2.0)
+    ends = codes[pairs[:, 0]], codes[pairs[:, 1]]
+    batch = induced_geodesics(induced, chosen, *ends)
+    report = distortion(induced, chosen, codes, batch)
+    assert report.converged == 1
+    ratio = induced.dist(*ends) / chosen.dist(*ends)
+    assert report.distortion == pytest.approx(float(ratio.max() / ratio.min()))
+    swapped = distortion(chosen, induced, codes, induced_geodesics(chosen, induced, *ends))
+    assert swapped.condition_median == pytest.approx(report.condition_median)
+    assert swapped.distortion == pytest.approx(report.distortion)

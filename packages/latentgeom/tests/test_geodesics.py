@@ -6,7 +6,8 @@ from torch import nn
 
 from latentgeom.immersions.immersion import Chart
 from latentgeom.metrics import constant_curvature as cc
-from latentgeom.solvers.boundary import geodesics, pairs_at_once
+from latentgeom.solvers.boundary import geodesics
+from latentgeom.solvers.memory import pairs_at_once
 
 
 def sphere(z):
@@ -82,18 +83,31 @@ def test_length_converges_at_its_order(generator, polish, sizes, order):
     assert rate > order - 1
 
 
-@pytest.mark.parametrize("polish", [True, False])
-@pytest.mark.parametrize("num_segments", [8, 12, 16, 32])
+@pytest.fixture(scope="module")
+def on_a_network():
+    """Pairs with distances on ten times as many segments as the finest curve that is judged."""
+    generator = torch.Generator().manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    chart = Chart(network(generator), 2)
+    a, b = pairs(generator, [-1.5, -1.5], [1.5, 1.5], count=100)
+    return chart, a, b, geodesics(chart, a, b, num_segments=320, tolerance=1e-13).length
+
+
+SEGMENTS = [
+    pytest.param(n, polish, marks=pytest.mark.slow if n in (12, 16) else ())
+    for n in (8, 12, 16, 32)
+    for polish in (True, False)
+]
+
+
+@pytest.mark.parametrize(("num_segments", "polish"), SEGMENTS)
 @pytest.mark.parametrize("case", [*CASES, "network"])
-def test_error_estimate_is_above_the_error(generator, case, num_segments, polish):
+def test_error_estimate_is_above_the_error(generator, on_a_network, case, num_segments, polish):
     if case == "network":
-        chart, low, high = Chart(network(generator), 2), [-1.5, -1.5], [1.5, 1.5]
+        chart, a, b, exact = on_a_network
     else:
         chart, low, high = Chart(CASES[case][0], 2), *CASES[case][2:]
-    a, b = pairs(generator, low, high, count=200)
-    if case == "network":  # twenty times as fine as the finest one judged
-        exact = geodesics(chart, a, b, num_segments=640, tolerance=1e-13).length
-    else:
+        a, b = pairs(generator, low, high, count=200)
         exact = CASES[case][1](a, b)
     for tolerance in (1e-4, 1e-10):
         options = {"num_segments": num_segments, "polish": polish, "tolerance": tolerance}
@@ -138,7 +152,8 @@ def test_parts_of_a_batch_give_the_same(generator):
     a, b = pairs(generator, [0.6, -1.2], [2.5, 1.2], count=10)
     whole = geodesics(Chart(sphere, 2), a, b, num_segments=16)
     parts = geodesics(Chart(sphere, 2), a, b, num_segments=16, memory_gb=4e-5)
-    assert 1 <= pairs_at_once(Chart(sphere, 2), a, 16, 4e-5) < 10
+    chart = Chart(sphere, 2)
+    assert 1 <= pairs_at_once(chart, chart.embed, a, 16, 4e-5) < 10
     for x, y in zip(whole, parts, strict=True):
         torch.testing.assert_close(x, y)
     with pytest.raises(ValueError, match="memory_gb must be positive"):

@@ -63,3 +63,11 @@ def test_one_point_is_its_own_mean():
 def test_bad_weights_are_refused():
     with pytest.raises(ValueError, match="weights must be one positive number a point"):
         frechet_mean(Chart(lambda z: z, 2), torch.ones(3, 2), torch.tensor([1.0, 0.0, 1.0]))
+
+
+def test_means_take_any_metric(generator):
+    metric = ConstantCurvature(2, -1.0)
+    points = torch.randn(6, 2, generator=generator) / 2
+    weights = torch.rand(6, generator=generator) + 0.1
+    found, expected = frechet_mean(metric, points, weights), metric.mean(points, weights)
+    assert torch.equal(found.mean, expected.mean)

@@ -82,7 +82,9 @@ def trained(x, curvature, seed, steps):
     return net, net.encode(x).detach().norm(dim=-1).max()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [
+    0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_training_in_hyperbolic_space_does_not_die(seed):
     _, radius = trained(data("breast cancer"), -1.0, seed, 200)
     assert radius <= 6.0 + 1e-4

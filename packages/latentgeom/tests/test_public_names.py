@@ -61,6 +61,8 @@ def texts():
 @pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
 def test_texts_use_the_top_names_alone(path):
     text = path.read_text()
+    if path.name == "faults.md":  # a table of mistakes, misspelt names among them
+        text = text.replace("latentgeom.Spere", "")
     deeper = re.findall(r"latentgeom\.[a-z]\w*\.[A-Za-z]\w*|from latentgeom\.[\w.]+", text)
     assert not deeper
     used = re.findall(r"(?<![\w/.-])latentgeom\.([A-Za-z]\w*)", text)

@@ -6,7 +6,11 @@ from geographiclib.geodesic import Geodesic
 
 from latentgeom.immersions.immersion import Chart
 from latentgeom.immersions.surfaces import Ellipsoid
+from latentgeom.metrics.charts import half_plane
+from latentgeom.metrics.explicit import ConstantCurvature, Product
 from latentgeom.pairs.starts import bent_curves, graph_curves, spread
+from latentgeom.pullback.numerical import TensorField
+from latentgeom.pullback.pullback import Pullback
 from latentgeom.solvers.boundary import geodesics
 
 
@@ -68,3 +72,38 @@ def test_beyond_the_cut_locus_the_shorter_way_is_found(generator):
     assert width[0] < 1e-8
     with pytest.raises(ValueError, match="num_starts must be at least 1, got 0"):
         spread(earth, a, b, num_starts=0, generator=generator)
+
+
+CHOSEN = {
+    "sphere": lambda: ConstantCurvature(2, 1.0),
+    "half plane": lambda: half_plane(),
+    "product": lambda: Product([ConstantCurvature(1, 1.0), ConstantCurvature(1, -1.0)]),
+    "pullback": lambda: Pullback(hill, 2),
+    "tensors": lambda: TensorField(ConstantCurvature(2, -1.0).metric_tensor, 2),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_starts_take_any_metric(generator, name):
+    metric = CHOSEN[name]()
+    codes = metric.projx(torch.randn(12, 2, generator=generator) / 2)
+    a, b = codes[:3], codes[3:6]
+    bent = bent_curves(metric, a, b, amplitude=0.3, generator=generator, num_segments=16)
+    torch.testing.assert_close(bent[:, [0, -1]], torch.stack([a, b], 1))
+    metric.check(bent)
+    best, width = spread(metric, a, b, num_starts=3, generator=generator, num_segments=16)
+    torch.testing.assert_close(best.length, metric.connect(a, b, 16).length, rtol=1e-4, atol=0)
+    assert (width[best.converged] < 1e-3 * best.length[best.converged]).all()
+    paths = graph_curves(metric, codes, torch.tensor([[0, 7], [3, 2]]), num_neighbors=4)
+    torch.testing.assert_close(paths[:, [0, -1]], codes[torch.tensor([[0, 7], [3, 2]])])
+
+
+def test_edges_of_a_graph_are_as_long_as_the_metric_says():
+    # Two ways from left to right: the upper one is longer in the plane, shorter where it is flat.
+    codes = torch.tensor([[-1.0, 0.0], [0.0, 0.1], [0.0, 0.9], [1.0, 0.0]])
+    wall = TensorField(lambda z: (1 + 99 * (z[..., 1] < 0.3).to(z))[..., None, None]
+                       * torch.eye(2), 2)  # fmt: skip
+    pair = torch.tensor([[0, 3]])
+    through = graph_curves(Chart(lambda z: z, 2), codes, pair, num_neighbors=2)
+    around = graph_curves(wall, codes, pair, num_neighbors=2)
+    assert through[0, :, 1].max() < around[0, :, 1].max()

@@ -3,7 +3,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from latentgeom.data.digits import Digits, Observations
+from latentgeom.data.digits import Digits
+from latentgeom.data.observations import Observations
 from latentgeom.metrics.explicit import ConstantCurvature
 from latentgeom.models.networks import Autoencoder, Perceptron
 from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard

@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test compares
+    from latentgeom.data.arrays import Arrays as Arrays
     from latentgeom.data.digits import Digits as Digits
-    from latentgeom.data.digits import Observations as Observations
-    from latentgeom.data.digits import Samples as Samples
+    from latentgeom.data.observations import Observations as Observations
+    from latentgeom.data.observations import Samples as Samples
+    from latentgeom.data.scaling import Scaling as Scaling
     from latentgeom.immersions.curvature import christoffel as christoffel
     from latentgeom.immersions.curvature import gaussian_curvature as gaussian_curvature
     from latentgeom.immersions.curvature import levi_civita as levi_civita
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.metrics.explicit import sphere as sphere
     from latentgeom.metrics.metric import Metric as Metric
     from latentgeom.metrics.spd import PositiveDefinite as PositiveDefinite
+    from latentgeom.models.latent_model import LatentModel as LatentModel
     from latentgeom.models.losses import conformal_distortion as conformal_distortion
     from latentgeom.models.losses import isometry_loss as isometry_loss
     from latentgeom.models.losses import relative_metric as relative_metric
@@ -56,6 +59,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.models.losses import volume_distortion as volume_distortion
     from latentgeom.models.networks import Autoencoder as Autoencoder
     from latentgeom.models.networks import Perceptron as Perceptron
+    from latentgeom.models.networks import SizedAutoencoder as SizedAutoencoder
     from latentgeom.models.objective import Objective as Objective
     from latentgeom.models.objective import isometric_objective as isometric_objective
     from latentgeom.pairs.distances import distance_matrix as distance_matrix
@@ -72,6 +76,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.pullback.deviation import fit_deviation as fit_deviation
     from latentgeom.pullback.deviation import radial_deviation as radial_deviation
     from latentgeom.pullback.ensembles import Ensemble as Ensemble
+    from latentgeom.pullback.ensembles import ExpectedMetric as ExpectedMetric
     from latentgeom.pullback.ensembles import ensemble_geodesics as ensemble_geodesics
     from latentgeom.pullback.ensembles import expected_energy as expected_energy
     from latentgeom.pullback.numerical import NumericalMetric as NumericalMetric
@@ -99,11 +104,13 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.solvers.exponential import shoot as shoot
     from latentgeom.solvers.georce import georce as georce
     from latentgeom.solvers.means import frechet_mean as frechet_mean
+    from latentgeom.solvers.solver import Solver as Solver
     from latentgeom.training.isometric import IsometricAutoencoder as IsometricAutoencoder
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Arrays": "data.arrays",
     "Autoencoder": "models.networks",
     "Blend": "pullback.pullback",
     "Chart": "immersions.immersion",
@@ -117,17 +124,19 @@ _EXPORTS = {
     "EnrichedPullback": "pullback.pullback",
     "Ensemble": "pullback.ensembles",
     "Euclidean": "metrics.explicit",
+    "ExpectedMetric": "pullback.ensembles",
     "FrechetMean": "metrics.answers",
     "GeodesicBatch": "metrics.answers",
     "Immersion": "immersions.immersion",
     "InputError": "shell.errors",
     "IsometricAutoencoder": "training.isometric",
+    "LatentModel": "models.latent_model",
     "LatentPlane": "reports.plots",
     "LocalAverage": "pullback.data_metrics",
     "LocalVariance": "pullback.data_metrics",
     "Metric": "metrics.metric",
     "NumericalMetric": "pullback.numerical",
-    "Observations": "data.digits",
+    "Observations": "data.observations",
     "Perceptron": "models.networks",
     "Objective": "models.objective",
     "PositiveDefinite": "metrics.spd",
@@ -135,8 +144,11 @@ _EXPORTS = {
     "Pullback": "pullback.pullback",
     "RadialCost": "pullback.data_metrics",
     "RadialDeviation": "pullback.deviation",
-    "Samples": "data.digits",
+    "Samples": "data.observations",
+    "Scaling": "data.scaling",
     "Scaled": "metrics.charts",
+    "SizedAutoencoder": "models.networks",
+    "Solver": "solvers.solver",
     "Stacked": "pullback.pullback",
     "TensorField": "pullback.numerical",
     "Torus": "immersions.surfaces",

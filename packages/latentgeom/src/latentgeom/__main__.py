@@ -26,7 +26,7 @@ own verbs:
   plot        draw the latent plane
 
   distances, geodesics and plot take points of a file, without a trained model, by
-  --points FILE (npz, zarr, csv) --metric CLASS --metric.<option> VALUE
+  --points FILE (npy, npz, csv, zarr, parquet) --metric CLASS --metric.<option> VALUE
 """
 VERBS = ("fit", "validate", "test", "predict", "distances", "distortion", "geodesics", "plot")
 

@@ -3,14 +3,12 @@
 import hashlib
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from latentgeom.data.arrays import read_points
+from latentgeom.data.files import read_points
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.pairs.distances import chunked, distance_matrix
-from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.reports.evaluation import random_pairs
 from latentgeom.reports.storage import geodesics_dataset, write_zarr
 from latentgeom.shell.checks import counts
@@ -18,27 +16,10 @@ from latentgeom.shell.errors import InputError
 from latentgeom.shell.randomness import keyed_generator
 from latentgeom.shell.writing import claim
 
-__all__ = ["array_distances", "array_geodesics", "array_plot", "closed_form", "connected"]
+__all__ = ["array_distances", "array_geodesics", "array_plot"]
 
 _AT_ONCE = 10_000  # pairs between two moves of the progress bar
 _TOLD = 64  # points at which a metric is told from another
-
-
-def connected(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> GeodesicBatch:
-    """Geodesics by a metric's solver, or in closed form as a solver would report them."""
-    if isinstance(metric, NumericalMetric):
-        return metric.connect(a, b)
-    return closed_form(metric, a, b, num_segments)
-
-
-def closed_form(metric: Metric, a: Tensor, b: Tensor, num_segments: int) -> GeodesicBatch:
-    """Geodesics of a metric with closed forms, as a solver would report them."""
-    length = metric.dist(a, b)
-    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype)
-    zero = torch.zeros_like(length)
-    return GeodesicBatch(
-        metric.geodesic(a, b, t), length, zero, torch.isfinite(length), zero.long()
-    )
 
 
 def _read(metric: Metric, points: str) -> Tensor:
@@ -66,9 +47,9 @@ def array_geodesics(
 
     Arguments:
         metric: The metric.
-        points: File of points: npz, zarr or csv.
+        points: File of points: npy, npz, csv, zarr or parquet.
         num_pairs: Random pairs of points to connect.
-        num_segments: Segments of geodesics in closed form; a solver takes its metric's own.
+        num_segments: Segments of the geodesics.
         seed: Seed of the pairs.
         output: Folder of the results.
     """
@@ -78,7 +59,7 @@ def array_geodesics(
     a, b = z[pairs[:, 0]], z[pairs[:, 1]]
 
     def solve(first: Tensor, second: Tensor) -> GeodesicBatch:
-        return connected(metric, first, second, num_segments)
+        return metric.connect(first, second, num_segments)
 
     batch = chunked(solve, a, b, _AT_ONCE)
     write_zarr(geodesics_dataset(batch, pairs), Path(output) / "geodesics.zarr")
@@ -91,7 +72,7 @@ def array_distances(
 
     Arguments:
         metric: The metric.
-        points: File of points: npz, zarr or csv.
+        points: File of points: npy, npz, csv, zarr or parquet.
         chunk: Pairs at a time.
         output: Folder of the results.
     """
@@ -101,10 +82,10 @@ def array_distances(
     # What the metric is at the points themselves: its description need not tell all.
     tensors = metric.metric_tensor(z[:_TOLD]).detach()
     told = hashlib.sha256(tensors.numpy().tobytes()).hexdigest()
-    segments = getattr(metric, "num_segments", None)
+    solver = getattr(metric, "solver", None)
     distance_matrix(
-        lambda a, b: connected(metric, a, b, 1),
-        z, Path(output) / "distances.zarr", chunk=chunk, settings=f"{metric!r} {told} {segments}",
+        metric.connect,
+        z, Path(output) / "distances.zarr", chunk=chunk, settings=f"{metric!r} {told} {solver}",
     )  # fmt: skip
 
 
@@ -120,7 +101,7 @@ def array_plot(
 
     Arguments:
         metric: The metric, of dimension 2.
-        points: File of points: npz, zarr or csv.
+        points: File of points: npy, npz, csv, zarr or parquet.
         num_pairs: Geodesics to draw.
         seed: Seed of the pairs.
         output: Folder of the results.
@@ -131,5 +112,5 @@ def array_plot(
     counts(num_pairs=num_pairs)
     claim(Path(output) / name)
     z, pairs = _chosen(metric, points, num_pairs, seed)
-    batch = connected(metric, z[pairs[:, 0]], z[pairs[:, 1]], 64)
+    batch = metric.connect(z[pairs[:, 0]], z[pairs[:, 1]], 64)
     save(draw_metric_plane(metric, z, batch, Path(points).name), Path(output) / name)

@@ -11,19 +11,20 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from latentgeom.data.arrays import read_points
-from latentgeom.data.digits import Digits
+from latentgeom.data.files import read_points
+from latentgeom.data.observations import held_out
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.explicit import ConstantCurvature
-from latentgeom.models.networks import Autoencoder
-from latentgeom.pairs.distances import chunked, distance_matrix, pairs_per_chunk
+from latentgeom.models.latent_model import LatentModel
+from latentgeom.models.losses import relative_metric
+from latentgeom.pairs.distances import chunked, distance_matrix
 from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
 from latentgeom.reports.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
 from latentgeom.shell.checkpoints import CheckpointError, read_checkpoint
 from latentgeom.shell.checks import counts, positive
+from latentgeom.shell.errors import InputError
 from latentgeom.shell.randomness import keyed_generator
 from latentgeom.shell.writing import claim
-from latentgeom.training.isometric import IsometricAutoencoder
 
 __all__ = ["GeometryTrainer"]
 
@@ -34,14 +35,14 @@ _PAIRS_BETWEEN_SAVES = 1000
 class _Latent(NamedTuple):
     """A model in double precision and the codes of held-out observations."""
 
-    model: Autoencoder
+    model: LatentModel
     codes: Tensor
     labels: Tensor
     sample_index: Tensor
     reconstruction: float
 
 
-def _load(model: IsometricAutoencoder, ckpt_path: str) -> Autoencoder:
+def _load(model: lightning.LightningModule, ckpt_path: str) -> LatentModel:
     weights = read_checkpoint(ckpt_path)["state_dict"]
     model = copy.deepcopy(model)
     try:
@@ -49,33 +50,41 @@ def _load(model: IsometricAutoencoder, ckpt_path: str) -> Autoencoder:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(ckpt_path, f"not of this model: {reason}") from None
-    return model.autoencoder.double().eval().requires_grad_(False)
+    loaded = model.double().eval().requires_grad_(False)
+    if not isinstance(loaded, LatentModel):
+        raise InputError(f"{type(model).__name__} lacks encode, decode or metric")
+    return loaded
 
 
 @torch.no_grad()
 def _latent(
-    model: IsometricAutoencoder, data: Digits, ckpt_path: str, codes: str | None = None
+    model: lightning.LightningModule,
+    data: lightning.LightningDataModule,
+    ckpt_path: str,
+    codes: str | None = None,
 ) -> _Latent:
     """Codes of held-out observations, or those of a file."""
-    autoencoder = _load(model, ckpt_path)
+    loaded = _load(model, ckpt_path)
     if codes is not None:
-        z = read_points(codes, autoencoder.metric.dim)
+        z = read_points(codes, loaded.metric.dim)
         zeros = torch.zeros(len(z), dtype=torch.long)
-        return _Latent(autoencoder, z, zeros, torch.arange(len(z)), math.nan)
-    samples = data.held_out()
+        return _Latent(loaded, z, zeros, torch.arange(len(z)), math.nan)
+    samples = held_out(data)
     x = samples.x.double()
-    z = autoencoder.encode(x)
-    error = (autoencoder.decode(z) - x).square().sum(-1).mean()
-    return _Latent(autoencoder, z, samples.y, samples.sample_index, float(error))
+    z = loaded.encode(x)
+    error = (loaded.decode(z).reshape(x.shape) - x).square().flatten(1).sum(-1).mean()
+    return _Latent(loaded, z, samples.y, samples.sample_index, float(error))
 
 
 def _pairs(latent: _Latent, num_pairs: int, seed: int) -> Tensor:
     return random_pairs(len(latent.codes), num_pairs, generator=keyed_generator(seed, 1))
 
 
-def _chunk(latent: _Latent, num_segments: int, memory_gb: float) -> int:
-    widths = [weight.shape[0] for weight in latent.model.decoder.parameters()]
-    return pairs_per_chunk(memory_gb, num_segments, latent.model.metric.dim, max(widths))
+def _scale(latent: _Latent) -> float:
+    """Factor between the decoder's squared lengths and the chosen ones, at the codes."""
+    relative = relative_metric(latent.model.decode, latent.model.metric, latent.codes)
+    stretch = torch.linalg.slogdet(relative)[1].mean() / latent.model.metric.dim
+    return float(stretch.exp())
 
 
 def _geodesics(
@@ -84,10 +93,10 @@ def _geodesics(
     model = latent.model
 
     def solve(a: Tensor, b: Tensor) -> GeodesicBatch:
-        return induced_geodesics(model.decode, model.metric, a, b, num_segments)
+        return induced_geodesics(model.decode, model.metric, a, b, num_segments, memory_gb)
 
     a, b = latent.codes[pairs[:, 0]], latent.codes[pairs[:, 1]]
-    return chunked(solve, a, b, _chunk(latent, num_segments, memory_gb))
+    return chunked(solve, a, b, _PAIRS_BETWEEN_SAVES)
 
 
 def _scores(latent: _Latent, batch: GeodesicBatch) -> dict[str, Any]:
@@ -95,7 +104,7 @@ def _scores(latent: _Latent, batch: GeodesicBatch) -> dict[str, Any]:
     report = distortion(model.decode, model.metric, latent.codes, batch)
     return {
         "reconstruction": latent.reconstruction,
-        "scale": float(model.log_scale.exp()),
+        "scale": _scale(latent),
         **report._asdict(),
     }
 
@@ -105,8 +114,8 @@ class GeometryTrainer(lightning.Trainer):
 
     def distortion(
         self,
-        model: IsometricAutoencoder,
-        datamodule: Digits,
+        model: lightning.LightningModule,
+        datamodule: lightning.LightningDataModule,
         ckpt_path: str,
         baseline_ckpt: str | None = None,
         num_pairs: int = 300,
@@ -117,7 +126,7 @@ class GeometryTrainer(lightning.Trainer):
         """Score the decoder's metric against the chosen one; ``report.json`` and a picture.
 
         Arguments:
-            model: The model.
+            model: The model, with ``encode``, ``decode`` and ``metric``.
             datamodule: The data; its test split is scored.
             ckpt_path: Weights of the model.
             baseline_ckpt: Weights of the same model trained without the isometry loss.
@@ -149,8 +158,8 @@ class GeometryTrainer(lightning.Trainer):
 
     def geodesics(
         self,
-        model: IsometricAutoencoder,
-        datamodule: Digits,
+        model: lightning.LightningModule,
+        datamodule: lightning.LightningDataModule,
         ckpt_path: str,
         num_pairs: int = 100,
         num_segments: int = 32,
@@ -162,13 +171,13 @@ class GeometryTrainer(lightning.Trainer):
         """Geodesics of the decoder between held-out codes; ``codes.zarr`` and ``geodesics.zarr``.
 
         Arguments:
-            model: The model.
+            model: The model, with ``encode``, ``decode`` and ``metric``.
             datamodule: The data; its test split is encoded.
             ckpt_path: Weights of the model.
             num_pairs: Random pairs of codes to connect.
             num_segments: Segments of the geodesics.
             seed: Seed of the pairs.
-            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
+            codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
             memory_gb: Memory that the solver may take.
             output: Folder of the results.
         """
@@ -186,8 +195,8 @@ class GeometryTrainer(lightning.Trainer):
 
     def distances(
         self,
-        model: IsometricAutoencoder,
-        datamodule: Digits,
+        model: lightning.LightningModule,
+        datamodule: lightning.LightningDataModule,
         ckpt_path: str,
         num_segments: int = 16,
         codes: str | None = None,
@@ -197,11 +206,11 @@ class GeometryTrainer(lightning.Trainer):
         """Distances of the decoder between all codes; ``distances.zarr``; a stopped run goes on.
 
         Arguments:
-            model: The model.
+            model: The model, with ``encode``, ``decode`` and ``metric``.
             datamodule: The data; its test split is encoded.
             ckpt_path: Weights of the model.
             num_segments: Segments of the geodesics.
-            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
+            codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
             memory_gb: Memory that the solver may take.
             output: Folder of the results.
         """
@@ -209,22 +218,22 @@ class GeometryTrainer(lightning.Trainer):
         positive(memory_gb=memory_gb)
         claim(Path(output) / "distances.zarr")
         latent = _latent(model, datamodule, ckpt_path, codes)
-        autoencoder = latent.model
+        loaded = latent.model
         weights = hashlib.sha256(Path(ckpt_path).read_bytes()).hexdigest()
 
         def solve(a: Tensor, b: Tensor) -> GeodesicBatch:
-            return induced_geodesics(autoencoder.decode, autoencoder.metric, a, b, num_segments)
+            return induced_geodesics(loaded.decode, loaded.metric, a, b, num_segments, memory_gb)
 
         distance_matrix(
             solve, latent.codes, Path(output) / "distances.zarr",
-            chunk=min(_chunk(latent, num_segments, memory_gb), _PAIRS_BETWEEN_SAVES),
+            chunk=_PAIRS_BETWEEN_SAVES,
             settings=f"{num_segments} segments, weights {weights}",
         )  # fmt: skip
 
     def plot(
         self,
-        model: IsometricAutoencoder,
-        datamodule: Digits,
+        model: lightning.LightningModule,
+        datamodule: lightning.LightningDataModule,
         ckpt_path: str,
         num_pairs: int = 12,
         num_segments: int = 32,
@@ -236,13 +245,13 @@ class GeometryTrainer(lightning.Trainer):
         """Draw the latent plane: volume, codes, geodesics, Tissot indicatrices.
 
         Arguments:
-            model: The model; its metric has dimension 2.
+            model: The model, with ``encode``, ``decode`` and a ``metric`` of dimension 2.
             datamodule: The data; its test split is drawn.
             ckpt_path: Weights of the model.
             num_pairs: Geodesics to draw.
             num_segments: Segments of the geodesics.
             seed: Seed of the pairs.
-            codes: File of codes (npz, zarr, csv) to use in place of the test split's.
+            codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
             output: Folder of the results.
             name: File name of the picture.
         """
@@ -252,9 +261,8 @@ class GeometryTrainer(lightning.Trainer):
         claim(Path(output) / name)
         latent = _latent(model, datamodule, ckpt_path, codes)
         batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
-        scale = float(latent.model.log_scale.exp())
         plane = LatentPlane(
-            latent.model.decode, latent.model.metric, scale, latent.codes, latent.labels
+            latent.model.decode, latent.model.metric, _scale(latent), latent.codes, latent.labels
         )
         metric = latent.model.metric
         if isinstance(metric, ConstantCurvature) and metric.curvature < 0:
@@ -277,7 +285,7 @@ def _draw_distances(
     save(draw_distances(panels), path)
 
 
-def _describe(model: Autoencoder) -> str:
+def _describe(model: LatentModel) -> str:
     metric = model.metric
     curvature = getattr(metric, "curvature", None)
     if curvature is None:

@@ -1,44 +1,14 @@
-"""Data modules: which observations are learnt, which are held out."""
-
-from itertools import pairwise
-from typing import NamedTuple
+"""Handwritten digits: which of them are learnt, which are held out."""
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
 
+from latentgeom.data.observations import Observations, Samples, split
 from latentgeom.data.partners import PairLoader
 from latentgeom.shell.checks import counts
 from latentgeom.shell.loading import EvaluationLoader
-from latentgeom.shell.randomness import keyed_generator
 
-__all__ = ["Digits", "Observations", "Samples"]
-
-
-class Samples(NamedTuple):
-    """Observations ``x`` ``(B, D)``, labels ``y`` ``(B,)``, indices ``sample_index`` ``(B,)``."""
-
-    x: Tensor
-    y: Tensor
-    sample_index: Tensor
-
-
-class Observations:
-    """Observations with labels, read by index.
-
-    Arguments:
-        x: Observations, ``(N, D)``.
-        y: Labels, ``(N,)``.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: Tensor) -> Samples:
-        return Samples(self.x[index], self.y[index], index)
+__all__ = ["Digits"]
 
 
 class Digits(lightning.LightningDataModule):
@@ -76,17 +46,15 @@ class Digits(lightning.LightningDataModule):
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        order = torch.randperm(len(bunch.data), generator=keyed_generator(self.seed))
-        x = torch.as_tensor(bunch.data / 16.0, dtype=torch.float32)[order]
-        y = torch.as_tensor(bunch.target)[order]
-        stops = [0, self.num_test, self.num_test + self.num_validation, len(x)]
-        self._splits = [Observations(x[i:j], y[i:j]) for i, j in pairwise(stops)]
+        x = torch.as_tensor(bunch.data / 16.0, dtype=torch.float32)
+        y = torch.as_tensor(bunch.target)
+        self._splits = list(split(x, y, self.num_validation, self.num_test, self.seed))
 
     def held_out(self) -> Samples:
         """The whole test split."""
         if not self._splits:
             self.setup()
-        return self._splits[0][torch.arange(self.num_test)]
+        return self._splits[0].all()
 
     def train_dataloader(self) -> PairLoader:
         """Shuffled, resumable, with a partner for every sample."""

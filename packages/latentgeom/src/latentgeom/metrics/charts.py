@@ -45,6 +45,10 @@ class Scaled(Metric):
         return self.scale**2 * self.metric.metric_tensor(z)
 
     @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        return self.scale**2 * self.metric.lower(z, vectors)
+
+    @override
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
         return self.scale * self.metric.dist(a, b)
 

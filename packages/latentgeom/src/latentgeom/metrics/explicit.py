@@ -45,6 +45,10 @@ class Euclidean(Metric):
         return identity.expand(*z.shape, self.dim)
 
     @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        return vectors
+
+    @override
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
         return cc.safe_norm(a - b)
 
@@ -114,6 +118,12 @@ class ConstantCurvature(Metric):
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
         return cc.metric_tensor(z, self.curvature)
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        # The frame is symmetric: its inverse is taken twice, on the rows of the transpose.
+        places = z.unsqueeze(-2)
+        return self.to_frame(places, self.to_frame(places, vectors.mT)).mT
 
     @override
     def log_volume(self, z: Tensor) -> Tensor:
@@ -213,6 +223,12 @@ class Product(Metric):
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
         return self._diagonal(self._each("metric_tensor", z))
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        points, rows = torch.split(z, self.dims, -1), torch.split(vectors, self.dims, -2)
+        parts = zip(self.factors, points, rows, strict=True)
+        return torch.cat([metric.lower(x, v) for metric, x, v in parts], -2)  # type: ignore[operator]
 
     def _diagonal(self, blocks: list[Tensor]) -> Tensor:
         """The blocks along the diagonal of one matrix, zeros elsewhere."""

@@ -126,13 +126,38 @@ class Metric(nn.Module, ABC):
         """Components in the frame at ``b`` of what ``c`` in the frame at ``a`` is carried to."""
         return self.to_frame(b, self.transp(a, b, self.from_frame(a, c)))
 
-    def connect(self, a: Tensor, b: Tensor, num_segments: int | None = None) -> GeodesicBatch:
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        """Covectors ``G v`` of vectors that are columns, ``(..., d, k)``."""
+        return self.metric_tensor(z) @ vectors
+
+    def first_curves(self, a: Tensor, b: Tensor, num_segments: int) -> Tensor:
+        """Curves that a solver may start from, ``(B, T + 1, d)``; here geodesics themselves."""
+        t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)
+        return self.geodesic(a, b, t)
+
+    def bend(self, z: Tensor, step: Tensor) -> Tensor:
+        """Points moved by small steps ``(..., d)`` without leaving the chart."""
+        return self.exp_frame(z, step)
+
+    def chord(self, a: Tensor, b: Tensor) -> Tensor:
+        """Lengths of short edges, without solving for geodesics, ``(...,)``."""
+        return self.dist(a, b)
+
+    def connect(
+        self,
+        a: Tensor,
+        b: Tensor,
+        num_segments: int | None = None,
+        initial: Tensor | None = None,
+    ) -> GeodesicBatch:
         """Geodesics between ``(B, d)`` points, in closed form or by a solver.
 
         Arguments:
             a: Start points, ``(B, d)``.
             b: End points, ``(B, d)``.
             num_segments: Segments of the curves; 32, or a solver's own, if none.
+            initial: Curves that a solver starts from, ``(B, S + 1, d)``; a closed form has no
+                use for them.
         """
         length = self.dist(a, b)
         t = torch.linspace(0, 1, (num_segments or _SEGMENTS) + 1, dtype=a.dtype, device=a.device)

@@ -6,13 +6,14 @@ differentiable (SiLU): a piecewise linear decoder has a discontinuous metric.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentgeom.metrics.metric import Metric
 
-__all__ = ["Autoencoder", "Perceptron"]
+__all__ = ["Autoencoder", "Perceptron", "SizedAutoencoder"]
 
 
 class Perceptron(nn.Module):
@@ -64,3 +65,51 @@ class Autoencoder(nn.Module):
         """Observations at coordinates, ``(..., D)``."""
         y: Tensor = self.decoder(self.metric.features(z))
         return y
+
+
+class SizedAutoencoder(nn.Module):
+    """An autoencoder of perceptrons that gets as wide as the data, once they are seen.
+
+    Arguments:
+        metric: The chosen metric.
+        hidden: Widths of the encoder's hidden layers; the decoder's are the reverse.
+    """
+
+    def __init__(self, metric: Metric, hidden: Sequence[int] = (128, 64)) -> None:
+        super().__init__()
+        self.metric, self.hidden = metric, list(hidden)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.encoder: nn.Module | None = None
+        self.decoder: nn.Module | None = None
+        self.register_load_state_dict_pre_hook(_size_like)  # type: ignore[no-untyped-call]
+
+    def size(self, num_features: int) -> None:
+        """Make the networks, if they aren't there."""
+        if self.encoder is None:
+            read = self.metric.features(self.metric.origin).shape[-1]
+            self.encoder = Perceptron(num_features, self.metric.dim, self.hidden)
+            self.decoder = Perceptron(read, num_features, self.hidden[::-1])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Coordinates of observations, ``(..., d)``."""
+        return self.metric.projx(_made(self.encoder)(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Observations at coordinates, ``(..., D)``."""
+        y: Tensor = _made(self.decoder)(self.metric.features(z))
+        return y
+
+
+def _made(network: nn.Module | None) -> nn.Module:
+    if network is None:
+        raise ValueError("the autoencoder has no networks yet; call size(num_features) first")
+    return network
+
+
+def _size_like(
+    module: SizedAutoencoder, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Networks as wide as those whose weights are about to be loaded."""
+    first = state_dict.get(f"{prefix}encoder.layers.0.weight")
+    if first is not None:
+        module.size(first.shape[1])

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentgeom.models.latent_model import Learnt
 from latentgeom.models.losses import isometry_loss, relative_metric
-from latentgeom.models.networks import Autoencoder
 
-__all__ = ["Objective", "isometric_objective", "isometry_at", "points_between"]
+__all__ = ["Objective", "isometric_objective", "isometry_at", "points_between", "reconstruction_of"]
 
 
 class Objective(NamedTuple):
@@ -35,14 +35,19 @@ class Objective(NamedTuple):
     isometry: Tensor
 
 
-def isometry_at(model: Autoencoder, z: Tensor) -> Tensor:
+def reconstruction_of(model: Learnt, x: Tensor, z: Tensor) -> Tensor:
+    """Squared errors of observations ``(B, *D)`` decoded from codes, ``(B,)``."""
+    return (model.decode(z).reshape(x.shape) - x).square().flatten(1).sum(-1)
+
+
+def isometry_at(model: Learnt, z: Tensor) -> Tensor:
     """Isometry loss at coordinates ``(B, d)``, ``(B,)``."""
     relative = relative_metric(model.decode, model.metric, z)
     return isometry_loss(relative, model.log_scale.exp())
 
 
 @torch.no_grad()
-def points_between(model: Autoencoder, z: Tensor, partner: Tensor, t: Tensor) -> Tensor:
+def points_between(model: Learnt, z: Tensor, partner: Tensor, t: Tensor) -> Tensor:
     """Points of the chosen metric's geodesics from codes to their partners' codes, ``(B, d)``.
 
     Arguments:
@@ -55,7 +60,7 @@ def points_between(model: Autoencoder, z: Tensor, partner: Tensor, t: Tensor) ->
     return metric.exp_frame(z, t * metric.log_frame(z, model.encode(partner)))
 
 
-def isometric_objective(model: Autoencoder, x: Tensor, partner: Tensor, t: Tensor) -> Objective:
+def isometric_objective(model: Learnt, x: Tensor, partner: Tensor, t: Tensor) -> Objective:
     """Reconstruction of observations, and isometry on geodesics between their codes.
 
     Arguments:
@@ -65,6 +70,6 @@ def isometric_objective(model: Autoencoder, x: Tensor, partner: Tensor, t: Tenso
         t: Times on these geodesics, ``(B, 1)``.
     """
     z = model.encode(x)
-    reconstruction = (model.decode(z) - x).square().sum(-1)
+    reconstruction = reconstruction_of(model, x, z)
     isometry = isometry_at(model, points_between(model, z, partner, t))
     return Objective(reconstruction.mean(), isometry.mean())

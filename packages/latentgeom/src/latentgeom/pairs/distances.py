@@ -23,25 +23,9 @@ from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.shell.checks import counts
 from latentgeom.shell.writing import whole
 
-__all__ = ["chunked", "distance_matrix", "pairs_per_chunk"]
+__all__ = ["chunked", "distance_matrix"]
 
 Solve = Callable[[Tensor, Tensor], GeodesicBatch]
-_COPIES = 12  # images, Jacobians and their intermediates alive at once, measured
-
-
-def pairs_per_chunk(memory_gb: float, num_segments: int, dim: int, num_features: int) -> int:
-    """Pairs whose geodesics fit into memory.
-
-    Arguments:
-        memory_gb: Cap in gigabytes.
-        num_segments: Segments of the geodesics.
-        dim: Number of coordinates.
-        num_features: Widest layer between coordinates and observations.
-    """
-    if not memory_gb > 0:
-        raise ValueError(f"memory_gb must be positive, got {memory_gb}")
-    bytes_a_pair = 8 * (num_segments + 1) * num_features * (dim + 1) * _COPIES
-    return max(1, int(memory_gb * 1e9 / bytes_a_pair))
 
 
 def chunked(solve: Solve, a: Tensor, b: Tensor, chunk: int) -> GeodesicBatch:

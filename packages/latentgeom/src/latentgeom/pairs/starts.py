@@ -15,16 +15,15 @@ import math
 import torch
 from torch import Tensor
 
-from latentgeom.immersions.immersion import Immersion
 from latentgeom.metrics.answers import GeodesicBatch
+from latentgeom.pairs.spaces import Space, bent, connected, edge_lengths, first_curves
 from latentgeom.relaxation import curves
-from latentgeom.solvers.boundary import geodesics, initial_curves
 
 __all__ = ["bent_curves", "graph_curves", "spread"]
 
 
 def bent_curves(
-    immersion: Immersion,
+    space: Space,
     a: Tensor,
     b: Tensor,
     *,
@@ -35,24 +34,24 @@ def bent_curves(
     """Lines bent by a random sine of one half wave, ``(B, T + 1, n)``.
 
     Arguments:
-        immersion: Map whose coordinates are bent.
+        space: Metric or immersion in which curves are bent.
         a: Start points, ``(B, n)``.
         b: End points, ``(B, n)``.
         amplitude: Standard deviation of the bend, relative to the distance of the ends.
         generator: Source of the bends.
         num_segments: Segments.
     """
-    line = initial_curves(immersion, a, b, num_segments)
-    shape = (len(a), 1, immersion.dim)
+    line = first_curves(space, a, b, num_segments)
+    shape = (len(a), 1, space.dim)
     draw = torch.randn(shape, generator=generator, dtype=a.dtype, device=generator.device).to(a)
     size = amplitude * torch.linalg.vector_norm(b - a, dim=-1)[:, None, None]
     wave = torch.linspace(0, math.pi, num_segments + 1).to(a)[1:-1, None].sin()
-    inner = immersion.retract(line[:, 1:-1], size * wave * draw)
+    inner = bent(space, line[:, 1:-1], size * wave * draw)
     return torch.cat([line[:, :1], inner, line[:, -1:]], 1)
 
 
 def spread(
-    immersion: Immersion,
+    space: Space,
     a: Tensor,
     b: Tensor,
     *,
@@ -66,7 +65,7 @@ def spread(
     The first start is the straight line, the others are bent; all are solved together.
 
     Arguments:
-        immersion: Map into Euclidean space.
+        space: Any metric, or an immersion.
         a: Start points, ``(B, n)``.
         b: End points, ``(B, n)``.
         num_starts: First curves of each pair, at least 1.
@@ -80,15 +79,15 @@ def spread(
     """
     if num_starts < 1:
         raise ValueError(f"num_starts must be at least 1, got {num_starts}")
-    first = [initial_curves(immersion, a, b, num_segments)]
+    first = [first_curves(space, a, b, num_segments)]
     for _ in range(num_starts - 1):
         first.append(
             bent_curves(
-                immersion, a, b, amplitude=amplitude, generator=generator, num_segments=num_segments
+                space, a, b, amplitude=amplitude, generator=generator, num_segments=num_segments
             )
         )
-    ends = (x.repeat(num_starts, 1) for x in (a, b))
-    found = geodesics(immersion, *ends, num_segments=num_segments, initial=torch.cat(first))
+    many = [x.repeat(num_starts, 1) for x in (a, b)]
+    found = connected(space, many[0], many[1], num_segments, torch.cat(first))
     stacked = GeodesicBatch(*(x.reshape(num_starts, len(a), *x.shape[1:]) for x in found))
     lengths = torch.where(stacked.converged, stacked.length, torch.inf)
     best = lengths.argmin(0)
@@ -100,7 +99,7 @@ def spread(
 
 
 def graph_curves(
-    immersion: Immersion,
+    space: Space,
     codes: Tensor,
     pairs: Tensor,
     *,
@@ -109,11 +108,12 @@ def graph_curves(
 ) -> Tensor:
     """Shortest paths between codes in their graph of nearest neighbours, ``(P, T + 1, n)``.
 
-    Edges join neighbours in the coordinates and are as long as the chords of their images.
+    Edges join neighbours in the coordinates and are as long as the chords of their images, or in
+    closed form.
     Pairs in different parts of the graph get straight lines.
 
     Arguments:
-        immersion: Map whose images measure the edges.
+        space: Metric or immersion that measures the edges.
         codes: Codes, ``(N, n)``.
         pairs: Indices of the end points, ``(P, 2)``.
         num_neighbors: Neighbours of each code.
@@ -122,11 +122,10 @@ def graph_curves(
     from scipy.sparse.csgraph import dijkstra
     from sklearn.neighbors import kneighbors_graph
 
-    graph = kneighbors_graph(codes.numpy(), min(num_neighbors, len(codes) - 1)).tocoo()
-    image = immersion.embed(codes).detach()
-    gap = image[torch.from_numpy(graph.row)] - image[torch.from_numpy(graph.col)]
-    graph.data = torch.linalg.vector_norm(gap, dim=-1).double().numpy()
-    sources, place = torch.unique(pairs[:, 0], return_inverse=True)
+    graph = kneighbors_graph(codes.cpu().numpy(), min(num_neighbors, len(codes) - 1)).tocoo()
+    row, col = (torch.from_numpy(x).long().to(codes.device) for x in (graph.row, graph.col))
+    graph.data = edge_lengths(space, codes[row], codes[col]).double().cpu().numpy()
+    sources, place = torch.unique(pairs[:, 0].cpu(), return_inverse=True)
     previous = dijkstra(
         graph.tocsr(), directed=False, indices=sources.numpy(), return_predecessors=True
     )[1]

@@ -32,6 +32,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from latentgeom.pullback.numerical import NumericalMetric
+from latentgeom.solvers.solver import DEFAULT, Solver
 
 __all__ = [
     "LocalAverage",
@@ -60,8 +61,7 @@ class LocalVariance(NumericalMetric):
         data: Observations, ``(N, d)``.
         bandwidth: Width :math:`\sigma` of the neighbourhoods.
         floor: Regulariser :math:`\rho`: far from the data distances grow by its inverse root.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     data: Tensor
@@ -71,20 +71,25 @@ class LocalVariance(NumericalMetric):
         data: Tensor,
         bandwidth: float,
         floor: float = 1e-2,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(data.shape[-1], num_segments, tolerance)
+        super().__init__(data.shape[-1], solver)
         _positive(bandwidth=bandwidth, floor=floor)
         self.register_buffer("data", data)
         self.bandwidth, self.floor = bandwidth, floor
 
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
+        return torch.diag_embed(1 / self._variance(z))
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        return vectors / self._variance(z).unsqueeze(-1)
+
+    def _variance(self, z: Tensor) -> Tensor:
         weights = _log_weights(z, self.data, self.bandwidth).exp()
         square = (z.unsqueeze(-2) - self.data).square()
-        variance = (weights.unsqueeze(-2) @ square).squeeze(-2)
-        return torch.diag_embed(1 / (variance + self.floor))
+        return (weights.unsqueeze(-2) @ square).squeeze(-2) + self.floor
 
 
 class RadialCost(NumericalMetric):
@@ -95,8 +100,7 @@ class RadialCost(NumericalMetric):
         weights: Costs ``W``, ``(K,)``, not below zero.
         bandwidth: Width :math:`\sigma` of the functions.
         floor: Cost :math:`\rho` far from all centres.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     centres: Tensor
@@ -108,10 +112,9 @@ class RadialCost(NumericalMetric):
         weights: Tensor,
         bandwidth: float,
         floor: float = 1e-2,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(centres.shape[-1], num_segments, tolerance)
+        super().__init__(centres.shape[-1], solver)
         _positive(bandwidth=bandwidth, floor=floor)
         if not bool((weights >= 0).all()):
             raise ValueError("weights must not be negative")
@@ -121,9 +124,15 @@ class RadialCost(NumericalMetric):
 
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
+        return self._cost(z) * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        return self._cost(z) * vectors
+
+    def _cost(self, z: Tensor) -> Tensor:
         basis = _log_weights(z, self.centres, self.bandwidth).exp()
-        cost = (basis * self.weights).sum(-1) + self.floor
-        return cost[..., None, None] * torch.eye(self.dim, dtype=z.dtype, device=z.device)
+        return ((basis * self.weights).sum(-1) + self.floor)[..., None, None]
 
 
 class LocalAverage(NumericalMetric):
@@ -133,8 +142,7 @@ class LocalAverage(NumericalMetric):
         centres: Points, ``(N, d)``.
         tensors: Their positive definite metric tensors, ``(N, d, d)``.
         bandwidth: Width of the weights.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     centres: Tensor
@@ -145,10 +153,9 @@ class LocalAverage(NumericalMetric):
         centres: Tensor,
         tensors: Tensor,
         bandwidth: float,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(centres.shape[-1], num_segments, tolerance)
+        super().__init__(centres.shape[-1], solver)
         _positive(bandwidth=bandwidth)
         if not bool((torch.linalg.eigvalsh(tensors) > 0).all()):
             raise ValueError("tensors must be symmetric positive definite")
@@ -160,6 +167,14 @@ class LocalAverage(NumericalMetric):
     def metric_tensor(self, z: Tensor) -> Tensor:
         weights = _log_weights(z, self.centres, self.bandwidth).softmax(-1)
         return torch.einsum("...n,nij->...ij", weights, self.tensors)
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        weights = _log_weights(z, self.centres, self.bandwidth).softmax(-1)
+        total = torch.zeros_like(vectors)
+        for weight, tensor in zip(weights.unbind(-1), self.tensors, strict=True):
+            total = total + weight[..., None, None] * (tensor @ vectors)
+        return total
 
 
 def _groups(data: Tensor, labels: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,7 +193,7 @@ def _groups(data: Tensor, labels: Tensor, floor: float) -> tuple[Tensor, Tensor,
 
 
 def local_mahalanobis(
-    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, num_segments: int = 32
+    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, solver: Solver = DEFAULT
 ) -> LocalAverage:
     r"""Average of the Mahalanobis metrics of groups of points, weighted around their means.
 
@@ -187,14 +202,14 @@ def local_mahalanobis(
         labels: Their groups, ``(N,)``.
         bandwidth: Width of the weights.
         floor: Regulariser :math:`\rho` of the covariances.
-        num_segments: Segments of boundary-value geodesics.
+        solver: How geodesics are solved.
     """
     means, covariances, _ = _groups(data, labels, floor)
-    return LocalAverage(means, _symmetric(torch.linalg.inv(covariances)), bandwidth, num_segments)
+    return LocalAverage(means, _symmetric(torch.linalg.inv(covariances)), bandwidth, solver)
 
 
 def local_discriminants(
-    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, num_segments: int = 32
+    data: Tensor, labels: Tensor, bandwidth: float, floor: float = 1e-2, solver: Solver = DEFAULT
 ) -> LocalAverage:
     r"""Average of the discriminant metrics of classes, weighted around their means.
 
@@ -203,14 +218,14 @@ def local_discriminants(
         labels: Their classes, ``(N,)``.
         bandwidth: Width of the weights.
         floor: Regulariser :math:`\rho` of the covariances within classes.
-        num_segments: Segments of boundary-value geodesics.
+        solver: How geodesics are solved.
     """
     means, covariances, shares = _groups(data, labels, floor)
     gaps = means - means.unsqueeze(1)
     between = torch.einsum("k,cki,ckj->cij", shares, gaps, gaps)
     inverse = torch.linalg.inv(covariances)
     tensors = inverse @ between @ inverse + inverse  # the formula above, multiplied out
-    return LocalAverage(means, _symmetric(tensors), bandwidth, num_segments)
+    return LocalAverage(means, _symmetric(tensors), bandwidth, solver)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

@@ -23,20 +23,25 @@ References:
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from latentgeom.immersions.immersion import Chart
+from latentgeom.immersions.immersion import Chart, jacobian
 from latentgeom.metrics.answers import GeodesicBatch
-from latentgeom.metrics.metric import check_points
+from latentgeom.metrics.metric import Metric, check_points
+from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import chords
 from latentgeom.relaxation.newton import relax, verified
-from latentgeom.solvers.boundary import check_segments, initial_curves
+from latentgeom.solvers.boundary import check_segments
+from latentgeom.solvers.memory import pairs_at_once
 from latentgeom.solvers.reader import Reader
+from latentgeom.solvers.solver import DEFAULT, Solver
 
-__all__ = ["Ensemble", "ensemble_geodesics", "expected_energy"]
+__all__ = ["Ensemble", "ExpectedMetric", "ensemble_geodesics", "expected_energy"]
 
 _REGULAR = 1e-6
 _PATIENCE = 0.1  # relative difference between the nodes above which nothing is settled
@@ -69,6 +74,32 @@ class Ensemble(nn.Module):
         return torch.cat([mean, deviations], -2).flatten(-2)
 
 
+class ExpectedMetric(NumericalMetric):
+    r"""Mean of several metrics of one space, :math:`\frac1L \sum_l G_l`, each of any kind.
+
+    Arguments:
+        members: Metrics of one dimension.
+        solver: How geodesics are solved.
+    """
+
+    def __init__(self, members: Sequence[Metric], solver: Solver = DEFAULT) -> None:
+        dims = {member.dim for member in members}
+        if len(dims) != 1:
+            raise ValueError(f"members need one dimension, got {sorted(dims)}")
+        super().__init__(dims.pop(), solver)
+        self.members = nn.ModuleList(members)
+
+    @override
+    def metric_tensor(self, z: Tensor) -> Tensor:
+        tensors = [member.metric_tensor(z) for member in self.members]  # type: ignore[operator]
+        return torch.stack(tensors).mean(0)
+
+    @override
+    def lower(self, z: Tensor, vectors: Tensor) -> Tensor:
+        lowered = [member.lower(z, vectors) for member in self.members]  # type: ignore[operator]
+        return torch.stack(lowered).mean(0)
+
+
 def expected_energy(ensemble: Ensemble, nodes: Tensor) -> Tensor:
     """Expected energy of curves ``(B, T + 1, d)`` when each node draws its member, ``(B,)``."""
     both = ensemble.mean_and_deviations(nodes)
@@ -88,6 +119,7 @@ def ensemble_geodesics(
     tolerance: float = 1e-10,
     max_iterations: int = 100,
     initial: Tensor | None = None,
+    memory_gb: float = 1.0,
 ) -> GeodesicBatch:
     """Curves of least expected energy between given points.
 
@@ -99,6 +131,7 @@ def ensemble_geodesics(
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Steps of each of the two stages.
         initial: Curves to start from, ``(B, S + 1, d)``; straight lines if none.
+        memory_gb: Memory that the solver may take, in gigabytes; many pairs are solved in parts.
 
     Returns:
         Curves; ``length`` is the root of twice the expected energy, and ``error_estimate`` how
@@ -108,12 +141,29 @@ def ensemble_geodesics(
     for name, points in (("a", a), ("b", b)):
         check_points(points, a.shape[-1], name)
     chart = Chart(ensemble.mean_and_deviations, a.shape[-1])
+    count = pairs_at_once(chart, partial(jacobian, chart), a, num_segments, memory_gb)
+    line = curves.straight(a, b, num_segments) if initial is None else initial
+    parts = zip(a.split(count), b.split(count), line.split(count), strict=True)  # type: ignore[no-untyped-call]
+    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    batches = [_solved(ensemble, chart, *part, num_segments, **options) for part in parts]  # type: ignore[arg-type]
+    return GeodesicBatch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+def _solved(
+    ensemble: Ensemble,
+    chart: Chart,
+    a: Tensor,
+    b: Tensor,
+    line: Tensor,
+    num_segments: int,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> GeodesicBatch:
     features = chart.embed(a[:1]).shape[-1] // (1 + len(ensemble.members))
     grid = chords(num_segments, 1).to(a).anchored(features)
-    nodes = initial_curves(chart, a, b, num_segments)
-    if initial is not None:
-        inner = curves.resample(initial, num_segments)[:, 1:-1]
-        nodes = torch.cat([nodes[:, :1], inner, nodes[:, -1:]], 1)
+    inner = curves.resample(line, num_segments)[:, 1:-1]
+    nodes = torch.cat([a.unsqueeze(1), inner, b.unsqueeze(1)], 1)
     options = {"tolerance": tolerance, "max_iterations": max_iterations}
     first = relax(chart, grid, nodes, tolerance=1e-3, max_iterations=max_iterations, newton=False)
     nodes = torch.cat([nodes[:, :1], first.inner, nodes[:, -1:]], 1)

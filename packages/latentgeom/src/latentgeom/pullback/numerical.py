@@ -19,9 +19,11 @@ from latentgeom.immersions.curvature import levi_civita
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.relaxation import curves
+from latentgeom.relaxation.curves import straight
 from latentgeom.relaxation.elements import chords, resampled
 from latentgeom.solvers.exponential import refine_velocity, shoot
 from latentgeom.solvers.georce import georce
+from latentgeom.solvers.solver import DEFAULT, Solver
 
 __all__ = ["NumericalMetric", "TensorField"]
 
@@ -54,17 +56,37 @@ class NumericalMetric(Metric):
 
     Arguments:
         dim: Dimension.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
-    def __init__(self, dim: int, num_segments: int = 32, tolerance: float = 1e-9) -> None:
+    def __init__(self, dim: int, solver: Solver = DEFAULT) -> None:
         super().__init__()
-        self.dim, self.num_segments, self.tolerance = dim, num_segments, tolerance
+        self.dim, self.solver = dim, solver
 
     @override
-    def connect(self, a: Tensor, b: Tensor, num_segments: int | None = None) -> GeodesicBatch:
-        return georce(self.metric_tensor, a, b, num_segments=num_segments or self.num_segments)
+    def connect(
+        self,
+        a: Tensor,
+        b: Tensor,
+        num_segments: int | None = None,
+        initial: Tensor | None = None,
+    ) -> GeodesicBatch:
+        return georce(
+            self.metric_tensor, a, b, num_segments=num_segments or self.solver.num_segments,
+            initial=initial, memory_gb=self.solver.memory_gb,
+        )  # fmt: skip
+
+    @override
+    def first_curves(self, a: Tensor, b: Tensor, num_segments: int) -> Tensor:
+        return straight(a, b, num_segments)
+
+    @override
+    def bend(self, z: Tensor, step: Tensor) -> Tensor:
+        return z + step
+
+    @override
+    def chord(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.norm((a + b) / 2, b - a)
 
     def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
         """Christoffel symbols as a bilinear map; see :func:`latentgeom.levi_civita`."""
@@ -113,14 +135,16 @@ class NumericalMetric(Metric):
     @override
     def expmap(self, z: Tensor, v: Tensor) -> Tensor:
         z, v = torch.broadcast_tensors(z, v)  # type: ignore[no-untyped-call]
-        return shoot(self.connection, z, v, tolerance=self.tolerance).position
+        return shoot(self.connection, z, v, tolerance=self.solver.tolerance).position
 
     @override
     def logmap(self, a: Tensor, b: Tensor) -> Tensor:
         first, last, shape = self._pairs(a, b)
         batch = self.connect(first, last)
         velocity = curves.first_derivative(batch.points, _ORDER)[:, 0]
-        velocity = refine_velocity(self.connection, first, last, velocity, tolerance=self.tolerance)
+        velocity = refine_velocity(
+            self.connection, first, last, velocity, tolerance=self.solver.tolerance
+        )
         velocity = torch.where(batch.converged.unsqueeze(-1), velocity, torch.nan)
         return velocity.reshape(*shape, self.dim)
 
@@ -134,7 +158,7 @@ class NumericalMetric(Metric):
         velocity = self.logmap(a, b)
         carried = v.expand_as(velocity).unsqueeze(-2)
         start = a.expand_as(velocity)
-        flow = shoot(self.connection, start, velocity, carried, tolerance=self.tolerance)
+        flow = shoot(self.connection, start, velocity, carried, tolerance=self.solver.tolerance)
         return flow.carried.squeeze(-2)
 
     @override
@@ -152,18 +176,16 @@ class TensorField(NumericalMetric):
     Arguments:
         field: Symmetric positive definite matrices, twice differentiable.
         dim: Dimension.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     def __init__(
         self,
         field: Callable[[Tensor], Tensor],
         dim: int,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(dim, num_segments, tolerance)
+        super().__init__(dim, solver)
         self.field = field
 
     @override

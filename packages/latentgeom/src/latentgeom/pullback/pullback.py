@@ -27,6 +27,7 @@ from latentgeom.metrics.metric import Metric
 from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.solvers.boundary import geodesics
 from latentgeom.solvers.means import frechet_mean
+from latentgeom.solvers.solver import DEFAULT, Solver
 
 __all__ = ["Blend", "Conformal", "EnrichedPullback", "Pullback", "Stacked", "ellipsoid", "torus"]
 
@@ -55,14 +56,11 @@ class Pullback(NumericalMetric):
     Arguments:
         decoder: Smooth map ``(..., d) -> (..., D)``.
         dim: Dimension ``d``.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
-    def __init__(
-        self, decoder: Map, dim: int, num_segments: int = 32, tolerance: float = 1e-9
-    ) -> None:
-        super().__init__(dim, num_segments, tolerance)
+    def __init__(self, decoder: Map, dim: int, solver: Solver = DEFAULT) -> None:
+        super().__init__(dim, solver)
         self.chart = Chart(decoder, dim)
 
     @override
@@ -84,10 +82,24 @@ class Pullback(NumericalMetric):
         return solved.mT
 
     @override
-    def connect(self, a: Tensor, b: Tensor, num_segments: int | None = None) -> GeodesicBatch:
+    def connect(
+        self,
+        a: Tensor,
+        b: Tensor,
+        num_segments: int | None = None,
+        initial: Tensor | None = None,
+    ) -> GeodesicBatch:
         # Velocities are wanted too: the error of the curve is the root of the energy's.
-        segments = num_segments or self.num_segments
-        return geodesics(self.chart, a, b, num_segments=segments, tolerance=_FINE)
+        return geodesics(
+            self.chart, a, b, num_segments=num_segments or self.solver.num_segments,
+            tolerance=_FINE, initial=initial, memory_gb=self.solver.memory_gb,
+        )  # fmt: skip
+
+    @override
+    def chord(self, a: Tensor, b: Tensor) -> Tensor:
+        image = self.chart.embed(torch.stack([a, b]))
+        length: Tensor = torch.linalg.vector_norm(image[0] - image[1], dim=-1)
+        return length
 
     @override
     def mean(
@@ -103,8 +115,7 @@ class EnrichedPullback(NumericalMetric):
         decoder: Smooth map ``(..., d) -> (..., D)``.
         ambient: Metric of the observations, of dimension ``D``.
         dim: Dimension ``d``.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     def __init__(
@@ -112,16 +123,16 @@ class EnrichedPullback(NumericalMetric):
         decoder: Map,
         ambient: Metric,
         dim: int,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(dim, num_segments, tolerance)
+        super().__init__(dim, solver)
         self.chart, self.ambient = Chart(decoder, dim), ambient
 
     @override
     def metric_tensor(self, z: Tensor) -> Tensor:
         image, columns = jacobian(self.chart, z)
-        return columns.mT @ self.ambient.metric_tensor(image) @ columns
+        # Never the ambient tensor itself: it has D x D numbers a point.
+        return columns.mT @ self.ambient.lower(image, columns)
 
 
 class Conformal(NumericalMetric):
@@ -130,14 +141,11 @@ class Conformal(NumericalMetric):
     Arguments:
         metric: Metric to scale.
         log_factor: :math:`\phi`, ``(..., d) -> (...,)``.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
-    def __init__(
-        self, metric: Metric, log_factor: Map, num_segments: int = 32, tolerance: float = 1e-9
-    ) -> None:
-        super().__init__(metric.dim, num_segments, tolerance)
+    def __init__(self, metric: Metric, log_factor: Map, solver: Solver = DEFAULT) -> None:
+        super().__init__(metric.dim, solver)
         self.metric, self.log_factor = metric, log_factor
 
     @override
@@ -153,8 +161,7 @@ class Blend(NumericalMetric):
         chosen: Metric ``h``.
         other: Metric ``G``, for instance a pullback.
         weight: Non-negative :math:`\alpha`.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
 
     def __init__(
@@ -162,10 +169,9 @@ class Blend(NumericalMetric):
         chosen: Metric,
         other: Metric,
         weight: float,
-        num_segments: int = 32,
-        tolerance: float = 1e-9,
+        solver: Solver = DEFAULT,
     ) -> None:
-        super().__init__(chosen.dim, num_segments, tolerance)
+        super().__init__(chosen.dim, solver)
         if chosen.dim != other.dim or not weight >= 0:
             raise ValueError(
                 f"blended metrics need one dimension and a weight of at least 0, got"
@@ -194,7 +200,7 @@ class Stacked(nn.Module):
         return torch.cat([part(z) for part in self.maps], -1)
 
 
-def ellipsoid(axes: Sequence[float], num_segments: int = 32, tolerance: float = 1e-9) -> Pullback:
+def ellipsoid(axes: Sequence[float], solver: Solver = DEFAULT) -> Pullback:
     r"""The ellipsoid :math:`\sum_k (x_k / a_k)^2 = 1` in coordinates of its sphere.
 
     The coordinates are the sphere's tangent coordinates at :math:`(a_1, 0, \dots)`, all but
@@ -202,8 +208,7 @@ def ellipsoid(axes: Sequence[float], num_segments: int = 32, tolerance: float = 
 
     Arguments:
         axes: Half axes, all positive, one more than the dimension.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
     if len(axes) < 2 or not all(0 < axis < math.inf for axis in axes):
         raise ValueError(f"axes must be two or more positive numbers, got {list(axes)}")
@@ -211,10 +216,10 @@ def ellipsoid(axes: Sequence[float], num_segments: int = 32, tolerance: float = 
     def embed(z: Tensor) -> Tensor:
         return cc.tangent_to_ambient(z, 1.0) * torch.tensor(axes).to(z)
 
-    return Pullback(embed, len(axes) - 1, num_segments, tolerance)
+    return Pullback(embed, len(axes) - 1, solver)
 
 
-def torus(major: float, minor: float, num_segments: int = 32, tolerance: float = 1e-9) -> Pullback:
+def torus(major: float, minor: float, solver: Solver = DEFAULT) -> Pullback:
     r"""The torus of radii ``major`` and ``minor`` by its two angles, unrolled.
 
     Coordinates :math:`(\psi, \phi)` go to
@@ -224,8 +229,7 @@ def torus(major: float, minor: float, num_segments: int = 32, tolerance: float =
     Arguments:
         major: Radius ``R`` of the central circle.
         minor: Radius ``r`` of the tube, below ``R``.
-        num_segments: Segments of boundary-value geodesics.
-        tolerance: Error of a step of initial-value geodesics.
+        solver: How geodesics are solved.
     """
     if not 0 < minor < major:
         raise ValueError(f"radii must be 0 < minor < major, got {minor} and {major}")
@@ -235,4 +239,4 @@ def torus(major: float, minor: float, num_segments: int = 32, tolerance: float =
         rho = major + minor * psi.cos()
         return torch.stack([rho * phi.cos(), rho * phi.sin(), minor * psi.sin()], -1)
 
-    return Pullback(embed, 2, num_segments, tolerance)
+    return Pullback(embed, 2, solver)

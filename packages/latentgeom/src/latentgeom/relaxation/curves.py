@@ -26,6 +26,7 @@ __all__ = [
     "resample",
     "second_difference",
     "smooth_length",
+    "straight",
 ]
 
 MIN_SEGMENTS = 8  # one-sided stencils of sixth order need eight segments
@@ -116,3 +117,9 @@ def resample(x: Tensor, num_segments: int) -> Tensor:
     left = position.floor().long().clamp(max=x.shape[-2] - 2)
     fraction = (position - left).unsqueeze(-1)
     return x[..., left, :] * (1 - fraction) + x[..., left + 1, :] * fraction
+
+
+def straight(a: Tensor, b: Tensor, num_segments: int) -> Tensor:
+    """Straight lines ``(B, T + 1, n)`` between points ``(B, n)``."""
+    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)[:, None]
+    return torch.lerp(a.unsqueeze(-2), b.unsqueeze(-2), t)

@@ -18,13 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentgeom.immersions.immersion import Chart
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
-from latentgeom.models.losses import relative_metric
-from latentgeom.solvers.boundary import geodesics
+from latentgeom.pullback.pullback import Pullback
+from latentgeom.solvers.solver import DEFAULT, Solver
 
-__all__ = ["DistortionReport", "distortion", "induced_geodesics", "random_pairs"]
+__all__ = ["DistortionReport", "as_metric", "distortion", "induced_geodesics", "random_pairs"]
 
 Decode = Callable[[Tensor], Tensor]
 _WORST = 5
@@ -71,13 +70,32 @@ def random_pairs(count: int, num_pairs: int, *, generator: torch.Generator) -> T
     return torch.stack([first, (first + shift) % count], -1)
 
 
+def as_metric(decode: Decode | Metric, dim: int, solver: Solver = DEFAULT) -> Metric:
+    """The metric that a decoder induces; a metric is taken as it is."""
+    return decode if isinstance(decode, Metric) else Pullback(decode, dim, solver)
+
+
 def induced_geodesics(
-    decode: Decode, metric: Metric, a: Tensor, b: Tensor, num_segments: int = 32
+    decode: Decode | Metric,
+    metric: Metric,
+    a: Tensor,
+    b: Tensor,
+    num_segments: int = 32,
+    memory_gb: float = 1.0,
 ) -> GeodesicBatch:
-    """Geodesics of the decoder's metric, started from those of the chosen one."""
-    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)
-    initial = metric.geodesic(a, b, t)
-    return geodesics(Chart(decode, metric.dim), a, b, num_segments=num_segments, initial=initial)
+    """Geodesics of the decoder's metric, started from those of the chosen one.
+
+    Arguments:
+        decode: Map of coordinates to observations, or any metric.
+        metric: The chosen metric.
+        a: Start points, ``(B, d)``.
+        b: End points, ``(B, d)``.
+        num_segments: Segments of the curves.
+        memory_gb: Memory that the solver of a decoder may take, in gigabytes.
+    """
+    solver = Solver(num_segments, memory_gb=memory_gb)
+    initial = metric.first_curves(a, b, num_segments)
+    return as_metric(decode, metric.dim, solver).connect(a, b, num_segments, initial)
 
 
 def _correlation(x: Tensor, y: Tensor) -> float:
@@ -86,12 +104,12 @@ def _correlation(x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def distortion(
-    decode: Decode, metric: Metric, codes: Tensor, batch: GeodesicBatch
+    decode: Decode | Metric, metric: Metric, codes: Tensor, batch: GeodesicBatch
 ) -> DistortionReport:
-    """Distortion of the decoder's metric against the chosen one.
+    """Distortion of the decoder's metric, or of any other, against the chosen one.
 
     Arguments:
-        decode: Map of coordinates to observations.
+        decode: Map of coordinates to observations, or a metric.
         metric: The chosen metric.
         codes: Held-out codes, ``(N, d)``.
         batch: Induced geodesics between pairs of codes, of :func:`induced_geodesics`.
@@ -99,7 +117,9 @@ def distortion(
     Raises:
         ValueError: Fewer than two induced geodesics converged.
     """
-    eigenvalues = torch.linalg.eigvalsh(relative_metric(decode, metric, codes))
+    frame = metric.orthonormal_frame(codes)
+    relative = frame.mT @ as_metric(decode, metric.dim).lower(codes, frame)
+    eigenvalues = torch.linalg.eigvalsh(relative)
     condition = (eigenvalues[:, -1] / eigenvalues[:, 0]).sqrt()
     a, b = batch.points[:, 0], batch.points[:, -1]
     kept = batch.converged

@@ -23,12 +23,13 @@ References:
     Deville, Fischer & Mund (2002), High-Order Methods for Incompressible Fluid Flow.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from latentgeom.immersions.immersion import Immersion
+from latentgeom.immersions.immersion import Immersion, jacobian
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import check_points
 from latentgeom.relaxation import curves
@@ -36,6 +37,7 @@ from latentgeom.relaxation.elements import Grid, chords, lobatto, resampled
 from latentgeom.relaxation.newton import MAX_FORMED, Outcome, relax, verified
 from latentgeom.relaxation.samples import drawn, retimed, shorter
 from latentgeom.solvers.grid_paths import grid_paths, has_grid
+from latentgeom.solvers.memory import pairs_at_once
 from latentgeom.solvers.reader import Reader
 from latentgeom.solvers.refinement import CONJUGATE, PATIENCE, refined
 
@@ -46,7 +48,6 @@ _BLOCK, _POLISH_BLOCK, _DEGREE = 24, 160, 16  # unknowns and segments of an elem
 _LEAST_DEGREE = 8  # of polynomial elements, whatever their block
 _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
-_COPIES = 6  # images and Jacobians alive at once, measured
 _GAP_SAFETY = 2.0
 _MILD = 0.2  # gap, relative to the length, at which twice the segments may do
 _BETTER = 0.9  # share of a curve's length below which a path on a grid replaces it
@@ -72,8 +73,7 @@ class _Level(NamedTuple):
 
 def initial_curves(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> Tensor:
     """Straight lines in the coordinates, projected, ``(B, T + 1, n)``."""
-    t = torch.linspace(0, 1, num_segments + 1, dtype=a.dtype, device=a.device)[:, None]
-    return _pinned(immersion, torch.lerp(a.unsqueeze(-2), b.unsqueeze(-2), t), a, b)
+    return _pinned(immersion, curves.straight(a, b, num_segments), a, b)
 
 
 def _pinned(immersion: Immersion, nodes: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def geodesics(
     tolerance: float = 1e-10,
     max_iterations: int = 100,
     initial: Tensor | None = None,
-    memory_gb: float = 0.2,
+    memory_gb: float = 1.0,
 ) -> GeodesicBatch:
     """Geodesics of the metric that ``immersion`` induces.
 
@@ -138,14 +138,14 @@ def geodesics(
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Newton steps per level.
         initial: Curves to start from, ``(B, S + 1, n)`` with any ``S``; straight lines if none.
-        memory_gb: Memory that the solver may take; many pairs are solved in parts.
+        memory_gb: Memory that the solver may take, in gigabytes; many pairs are solved in parts.
 
     Returns:
         Curves with lengths, error estimates and flags.
     """
     _check(immersion, a, b, num_segments)
     settings = _Settings(num_segments, polish, tolerance, max_iterations)
-    count = pairs_at_once(immersion, a, num_segments, memory_gb)
+    count = pairs_at_once(immersion, _heaviest(immersion), a, num_segments, memory_gb)
     parts = []
     moving = (a != b).any(-1).nonzero().squeeze(-1)
     for rows in moving.split(count) if len(moving) else ():  # type: ignore[no-untyped-call]
@@ -175,16 +175,11 @@ def _resting(a: Tensor, num_segments: int) -> GeodesicBatch:
     return GeodesicBatch(points, zero, zero.clone(), zero == 0, zero.long())
 
 
-def pairs_at_once(immersion: Immersion, a: Tensor, num_segments: int, memory_gb: float) -> int:
-    """Pairs whose geodesics fit into memory, at least one."""
-    if not memory_gb > 0:
-        raise ValueError(f"memory_gb must be positive, got {memory_gb}")
-    features = immersion.embed(a[:1]).shape[-1] if len(a) else 1
-    widths = [int(weight.shape[0]) for weight in immersion.parameters() if weight.ndim]
-    width = max(features, 1, *widths)
-    directions = min(immersion.dim, MAX_FORMED) + 1
-    bytes_a_pair = a.element_size() * (num_segments + 1) * width * directions * _COPIES
-    return max(1, int(memory_gb * 1e9 / bytes_a_pair))
+def _heaviest(immersion: Immersion) -> Callable[[Tensor], object]:
+    """What takes most memory a node: images with Jacobians, in many dimensions images alone."""
+    if immersion.dim > MAX_FORMED:
+        return immersion.embed
+    return lambda x: jacobian(immersion, x)
 
 
 def _solve(

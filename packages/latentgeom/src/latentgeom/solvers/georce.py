@@ -23,6 +23,7 @@ References:
     Rygaard & Hauberg (2025), GEORCE: A Fast New Control Algorithm for Computing Geodesics.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ from latentgeom.relaxation import curves
 from latentgeom.relaxation.block_tridiagonal import factorize, substitute
 from latentgeom.relaxation.elements import chords, resampled
 from latentgeom.solvers.boundary import check_segments
+from latentgeom.solvers.memory import pairs_at_once
 
 __all__ = ["georce"]
 
@@ -201,6 +203,7 @@ def georce(
     tolerance: float = 1e-16,
     max_iterations: int = 200,
     initial: Tensor | None = None,
+    memory_gb: float = 1.0,
 ) -> GeodesicBatch:
     """Geodesics of a metric tensor field, all pairs at once.
 
@@ -212,6 +215,7 @@ def georce(
         tolerance: Largest squared relative change of the steps still to be expected.
         max_iterations: Iterations per level.
         initial: Curves to start from, ``(B, S + 1, d)``; straight lines if none.
+        memory_gb: Memory that the solver may take, in gigabytes; many pairs are solved in parts.
 
     Returns:
         Curves; lengths are Richardson's.
@@ -221,6 +225,38 @@ def georce(
         check_points(points, a.shape[-1], name)
     line = torch.stack([a, b], 1) if initial is None else initial
     options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    heaviest = partial(_weighed, metric_tensor)
+    count = pairs_at_once(metric_tensor, heaviest, a, num_segments, memory_gb)
+    batches = [
+        _refined(metric_tensor, *part, num_segments, options)
+        for part in zip(a.split(count), b.split(count), line.split(count), strict=True)  # type: ignore[no-untyped-call]
+    ]
+    segments = max(batch.points.shape[1] - 1 for batch in batches)
+    batches = [_padded(batch, segments) for batch in batches]
+    return GeodesicBatch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+def _weighed(metric_tensor: Field, z: Tensor) -> None:
+    """What takes most memory a node: the second variation, on curves of two segments."""
+    nodes = z.unsqueeze(1) + torch.zeros_like(z).unsqueeze(1).expand(-1, 3, -1)
+    _variation(metric_tensor, nodes)
+
+
+def _padded(batch: GeodesicBatch, num_segments: int) -> GeodesicBatch:
+    if batch.points.shape[1] == num_segments + 1:
+        return batch
+    return batch._replace(points=curves.resample(batch.points, num_segments))
+
+
+def _refined(
+    metric_tensor: Field,
+    a: Tensor,
+    b: Tensor,
+    line: Tensor,
+    num_segments: int,
+    options: dict[str, float],
+) -> GeodesicBatch:
+    """Curves on as many segments as it takes to hide nothing between them."""
     batch, gap = _solved(metric_tensor, a, b, line, num_segments, **options)  # type: ignore[arg-type]
     segments = num_segments
     while segments < _MAX_SEGMENTS:
@@ -239,9 +275,9 @@ def georce(
         )
         settled = bool((gaps <= _PATIENCE * finer.length).any())
         if settled:
-            batch = batch._replace(points=curves.resample(batch.points, segments))
+            batch = _padded(batch, segments)
         else:
-            finer = finer._replace(points=curves.resample(finer.points, batch.points.shape[1] - 1))
+            finer = _padded(finer, batch.points.shape[1] - 1)
         finer = finer._replace(iterations=finer.iterations + batch.iterations[rows])
         pairs = zip(batch, finer, strict=True)
         batch = GeodesicBatch(*(x.index_copy(0, rows, y) for x, y in pairs))

@@ -1,4 +1,4 @@
-r"""Fréchet means under the metric of a map, solved together with their geodesics.
+r"""Fréchet means under the metric of a map, or of any other, solved together with their geodesics.
 
 The weighted mean minimises :math:`\sum_k w_k d(m, x_k)^2`.  With the squared distances as
 discrete energies all curves share their last node :math:`m`:
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentgeom.immersions.immersion import Immersion, hessian, jacobian
 from latentgeom.metrics.answers import FrechetMean, normalised
-from latentgeom.metrics.metric import check_points
+from latentgeom.metrics.metric import Metric, check_points
 from latentgeom.relaxation.block_tridiagonal import Factorization, eliminate, factorize
 from latentgeom.relaxation.elements import Grid
 from latentgeom.relaxation.newton import assemble, by_element, diagonal_mass
@@ -117,7 +117,7 @@ def _start(immersion: Immersion, points: Tensor, weights: Tensor, times: Tensor)
 
 @torch.no_grad()
 def frechet_mean(
-    immersion: Immersion,
+    space: Immersion | Metric,
     points: Tensor,
     weights: Tensor | None = None,
     *,
@@ -125,18 +125,21 @@ def frechet_mean(
     tolerance: float = 1e-14,
     max_iterations: int = 100,
 ) -> FrechetMean:
-    """Weighted Fréchet mean of points under the metric that ``immersion`` induces.
+    """Weighted Fréchet mean of points.
 
     Where the curves hide something between their nodes there are more segments, up to 256.
 
     Arguments:
-        immersion: Map into Euclidean space.
+        space: Any metric, or an immersion.
         points: Data, ``(K, n)``.
         weights: Positive weights, ``(K,)``; equal ones if none.
         num_segments: Segments of each geodesic, a multiple of 4 and at least 8.
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Newton steps.
     """
+    if isinstance(space, Metric):
+        return space.mean(points, weights)
+    immersion = space
     check_points(points, immersion.num_coordinates)
     immersion.check(points, "points")
     weights = normalised(points, weights)

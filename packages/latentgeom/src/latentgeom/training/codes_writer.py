@@ -8,9 +8,9 @@ import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from latentgeom.data.digits import Samples
+from latentgeom.data.observations import Samples
 from latentgeom.reports.storage import codes_dataset, write_zarr
-from latentgeom.shell.writing import claim
+from latentgeom.shell.writing import claim, whole
 
 __all__ = ["CodesWriter"]
 
@@ -42,7 +42,8 @@ class CodesWriter(BasePredictionWriter):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         mine = [torch.cat(column).cpu() for column in zip(*predictions, strict=True)]
-        torch.save(mine, _shard(folder, trainer.global_rank))
+        with whole(_shard(folder, trainer.global_rank), told=False) as shard:
+            torch.save(mine, shard)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             _merge(folder, trainer.world_size)

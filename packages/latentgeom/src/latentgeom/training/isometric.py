@@ -16,11 +16,13 @@ from typing import Any
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
-from latentgeom.data.digits import Samples
+from latentgeom.data.observations import Samples
 from latentgeom.data.partners import Pairs
-from latentgeom.models.networks import Autoencoder
-from latentgeom.models.objective import isometric_objective, isometry_at
+from latentgeom.metrics.metric import Metric
+from latentgeom.models.latent_model import Learnt
+from latentgeom.models.objective import isometric_objective, isometry_at, reconstruction_of
 from latentgeom.shell.checkpoints import keep_plain
 from latentgeom.shell.checks import positive
 from latentgeom.shell.randomness import keyed_uniform
@@ -35,7 +37,7 @@ class IsometricAutoencoder(lightning.LightningModule):
     """Reconstruction plus isometry, on any number of devices.
 
     Arguments:
-        autoencoder: Networks and the chosen metric.
+        autoencoder: Networks and the chosen metric, for instance an ``Autoencoder``.
         isometry_weight: Weight ``w`` of the isometry loss; zero trains a plain autoencoder.
         learning_rate: Largest step size of Adam; it follows a cosine to zero.
         seed: Seed of the times along geodesics.
@@ -43,7 +45,7 @@ class IsometricAutoencoder(lightning.LightningModule):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: Learnt,
         isometry_weight: float = 1.0,
         learning_rate: float = 2e-3,
         seed: int = 0,
@@ -56,10 +58,29 @@ class IsometricAutoencoder(lightning.LightningModule):
         self.autoencoder = autoencoder
         self.isometry_weight, self.learning_rate = isometry_weight, learning_rate
         self.seed = seed
-        self.sums = torch.zeros(3)
+        # Sums of all ranks in float64; a score that is no number is an error.
+        self.reconstruction, self.isometry = (
+            MeanMetric(nan_strategy="error").set_dtype(torch.float64) for _ in range(2)
+        )
 
-    def _reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
-        return (self.autoencoder.decode(z) - x).square().sum(-1)
+    @property
+    def metric(self) -> Metric:
+        """The chosen metric."""
+        return self.autoencoder.metric
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Coordinates of observations, ``(..., d)``."""
+        return self.autoencoder.encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Observations at coordinates."""
+        return self.autoencoder.decode(z)
+
+    def configure_model(self) -> None:
+        """Networks as wide as the data."""
+        size = getattr(self.autoencoder, "size", None)
+        if size is not None:
+            size(self.trainer.datamodule.num_features)  # type: ignore[attr-defined]
 
     def _times(self, pairs: Pairs) -> Tensor:
         x, index = pairs.first.x, pairs.first.sample_index
@@ -70,7 +91,7 @@ class IsometricAutoencoder(lightning.LightningModule):
         """Reconstruction plus weighted isometry."""
         x, partner = batch.first.x, batch.second.x
         if not self.isometry_weight:
-            loss = self._reconstruction(x, self.autoencoder.encode(x)).mean()
+            loss = reconstruction_of(self.autoencoder, x, self.encode(x)).mean()
             self.log("train/reconstruction", loss, prog_bar=True)
             return loss
         parts = isometric_objective(self.autoencoder, x, partner, self._times(batch))
@@ -78,26 +99,23 @@ class IsometricAutoencoder(lightning.LightningModule):
         self.log("train/isometry", parts.isometry, prog_bar=True)
         return parts.reconstruction + self.isometry_weight * parts.isometry
 
-    def _empty_sums(self) -> None:
-        self.sums = torch.zeros(3, device=self.device)
+    def _reset(self) -> None:
+        self.reconstruction.reset()
+        self.isometry.reset()
 
     def _add(self, batch: Samples) -> None:
-        z = self.autoencoder.encode(batch.x)
-        scores = (
-            self._reconstruction(batch.x, z),
-            isometry_at(self.autoencoder, z),
-            torch.ones_like(z[:, 0]),
-        )
-        self.sums += torch.stack([score.sum() for score in scores])
+        z, model = self.encode(batch.x), self.autoencoder
+        self.reconstruction.update(reconstruction_of(model, batch.x, z))
+        self.isometry.update(isometry_at(model, z))
 
     def _log_means(self, stage: str) -> None:
-        total = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
-        for name, value in zip(("reconstruction", "isometry"), total[:2] / total[2], strict=True):
-            self.log(f"{stage}/{name}", value, prog_bar=True, rank_zero_only=True)
+        means = {"reconstruction": self.reconstruction, "isometry": self.isometry}
+        for name, mean in means.items():
+            self.log(f"{stage}/{name}", mean.compute(), prog_bar=True, rank_zero_only=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Empty sums."""
-        self._empty_sums()
+        """Forget the means."""
+        self._reset()
 
     def validation_step(self, batch: Samples, batch_idx: int) -> None:
         """Add up the losses at the codes."""
@@ -108,8 +126,8 @@ class IsometricAutoencoder(lightning.LightningModule):
         self._log_means("val")
 
     def on_test_epoch_start(self) -> None:
-        """Empty sums."""
-        self._empty_sums()
+        """Forget the means."""
+        self._reset()
 
     def test_step(self, batch: Samples, batch_idx: int) -> None:
         """Add up the losses at the codes."""
@@ -121,7 +139,7 @@ class IsometricAutoencoder(lightning.LightningModule):
 
     def predict_step(self, batch: Samples, batch_idx: int) -> Samples:
         """Codes in the place of the observations."""
-        return batch._replace(x=self.autoencoder.encode(batch.x))
+        return batch._replace(x=self.encode(batch.x))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the checkpoint readable without executing anything."""
