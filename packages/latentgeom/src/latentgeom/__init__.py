@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.data.observations import Observations as Observations
     from latentgeom.data.observations import Samples as Samples
     from latentgeom.data.scaling import Scaling as Scaling
+    from latentgeom.fitting import Curves as Curves
+    from latentgeom.fitting import Fitted as Fitted
+    from latentgeom.fitting import fit as fit
     from latentgeom.immersions.curvature import christoffel as christoffel
     from latentgeom.immersions.curvature import gaussian_curvature as gaussian_curvature
     from latentgeom.immersions.curvature import levi_civita as levi_civita
@@ -117,6 +120,7 @@ _EXPORTS = {
     "CheckpointError": "shell.checkpoints",
     "Conformal": "pullback.pullback",
     "ConstantCurvature": "metrics.explicit",
+    "Curves": "fitting",
     "Diffeomorphism": "metrics.charts",
     "Digits": "data.digits",
     "DistortionReport": "reports.evaluation",
@@ -125,6 +129,7 @@ _EXPORTS = {
     "Ensemble": "pullback.ensembles",
     "Euclidean": "metrics.explicit",
     "ExpectedMetric": "pullback.ensembles",
+    "Fitted": "fitting",
     "FrechetMean": "metrics.answers",
     "GeodesicBatch": "metrics.answers",
     "Immersion": "immersions.immersion",
@@ -165,6 +170,7 @@ _EXPORTS = {
     "ellipsoid": "pullback.pullback",
     "ensemble_geodesics": "pullback.ensembles",
     "expected_energy": "pullback.ensembles",
+    "fit": "fitting",
     "fit_deviation": "pullback.deviation",
     "frechet_mean": "solvers.means",
     "from_geoopt": "metrics.conversion",

@@ -18,7 +18,7 @@ from torch import Tensor
 from latentgeom.shell.configuration import near_miss
 from latentgeom.shell.errors import InputError
 
-__all__ = ["Table", "read_points", "read_table"]
+__all__ = ["Table", "check_table", "read_points", "read_table"]
 
 _NAMES = ("code", "points", "x", "X", "data")
 
@@ -168,6 +168,34 @@ def _integers(path: Path, labels: np.ndarray | None, count: int) -> np.ndarray:
     return np.asarray(np.unique(labels.astype(str), return_inverse=True)[1], dtype=np.int64)
 
 
+def check_table(array: np.ndarray, name: str, width: int | None = None) -> np.ndarray:
+    """Rows of real, finite numbers in double precision; further axes are flattened.
+
+    Raises:
+        ValueError: The array is something else.
+    """
+    if np.iscomplexobj(array):
+        raise ValueError(f"{name}: complex numbers are refused; give real and imaginary parts")
+    real = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    if not real or array.ndim < 2:
+        raise ValueError(
+            f"{name}: expected numbers, an observation a row, got {array.dtype} of shape"
+            f" {array.shape}"
+        )
+    values = np.ascontiguousarray(array.reshape(len(array), -1), dtype=np.float64)
+    if width is not None and values.shape[1] != width:
+        raise ValueError(
+            f"{name}: expected points of {width} coordinates, got shape {values.shape}"
+        )
+    bad = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: numbers must be finite, got NaN or infinity in {len(bad)} of {len(values)}"
+            f" rows, the first is row {bad[0]}"
+        )
+    return values
+
+
 def read_table(name: str, labels: str | None = None, width: int | None = None) -> Table:
     """Observations of a file as rows; further axes of an array are flattened.
 
@@ -193,24 +221,10 @@ def read_table(name: str, labels: str | None = None, width: int | None = None) -
     except Exception as error:  # whatever a damaged file makes its reader say
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{name}: not readable as {path.suffix[1:]} ({reason})") from None
-    if np.iscomplexobj(real):
-        raise InputError(f"{name}: complex numbers are refused; give real and imaginary parts")
-    if not (np.issubdtype(real.dtype, np.number) or real.dtype == np.bool_) or real.ndim < 2:
-        raise InputError(
-            f"{name}: expected numbers, an observation a row, got {real.dtype} of shape"
-            f" {real.shape}"
-        )
-    values = np.ascontiguousarray(real.reshape(len(real), -1), dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(bad):
-        raise InputError(
-            f"{name}: numbers must be finite, got NaN or infinity in {len(bad)} of {len(values)}"
-            f" rows, the first is row {bad[0]}"
-        )
-    if width is not None and values.shape[1] != width:
-        raise InputError(
-            f"{name}: expected points of {width} coordinates, got shape {values.shape}"
-        )
+    try:
+        values = check_table(real, name, width)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     numbers = _integers(path, read.labels, len(values))
     sys.stderr.write(read.note)  # a refused file gets one line, and that is not this one
     return Table(values, numbers)

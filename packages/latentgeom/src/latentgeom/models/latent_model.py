@@ -27,4 +27,6 @@ class LatentModel(Protocol):
 class Learnt(LatentModel, Protocol):
     """A model with the scale up to which its decoder is asked to be an isometry."""
 
-    log_scale: Tensor
+    @property
+    def log_scale(self) -> Tensor:
+        """Log of the factor between the decoder's squared lengths and the chosen ones."""

@@ -79,8 +79,9 @@ class IsometricAutoencoder(lightning.LightningModule):
     def configure_model(self) -> None:
         """Networks as wide as the data."""
         size = getattr(self.autoencoder, "size", None)
-        if size is not None:
-            size(self.trainer.datamodule.num_features)  # type: ignore[attr-defined]
+        data = getattr(self.trainer, "datamodule", None)
+        if size is not None and data is not None:
+            size(data.num_features)
 
     def _times(self, pairs: Pairs) -> Tensor:
         x, index = pairs.first.x, pairs.first.sample_index
