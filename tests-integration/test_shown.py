@@ -23,7 +23,10 @@ FILES = {
         "molecules.csv": "id;smiles\n"
         + "".join(f"{n};{'C' * (n % 7 + 1)}{'ON'[n % 2]}\n" for n in range(160))
     },
-    "latentgeom": {"codes.csv": "0.1,0.2\n0.3,-0.1\n-0.2,0.4\n0.0,0.5\n"},
+    "latentgeom": {
+        "codes.csv": "0.1,0.2\n0.3,-0.1\n-0.2,0.4\n0.0,0.5\n",
+        "points.csv": "".join(f"{n % 7},{n % 5},{n % 11}\n" for n in range(200)),
+    },
 }
 # Data of others, several machines, files of the reader.
 ELSEWHERE = re.compile(
