@@ -2,10 +2,12 @@ import pytest
 import torch
 from test_methods import Counted
 
-from diffsmc import Funnel, ManyWell, two_modes
+from diffsmc import Funnel, LogDensity, ManyWell, two_modes
 from diffsmc.methods.mixture_diffusion import MixtureDiffusion
 from diffsmc.methods.mixture_fit import MixtureFit
+from diffsmc.methods.pilot import _join_by_flow
 from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.seeing import Verdict
 from diffsmc.references.mixture import log_joint
 from diffsmc.smc.estimators import evidence
 
@@ -103,11 +105,32 @@ def test_modes_found_by_few_chains_for_their_number_are_told(found, told, genera
     """Of two modes one alone is few; of three a tenth of the mean; of forty modes 2.5 aren't."""
     pilot = SMALL.pilot(two_modes(2, 0.2), generator=generator)
     counts = torch.tensor(found, dtype=torch.float64)
-    notes = SMALL.fit(two_modes(2, 0.2), pilot._replace(found=counts), generator=generator).notes
-    assert any(note.startswith("warning") for note in notes) == told
-    even = pilot._replace(found=torch.full((40,), 2.5, dtype=torch.float64))
-    notes = SMALL.fit(two_modes(2, 0.2), even, generator=generator).notes
-    assert not any(note.startswith("warning") for note in notes)
+
+    def notes(counts):
+        some = pilot._replace(found=counts, basins=torch.arange(len(counts)))
+        modes = SMALL.modes(some)
+        return Verdict(modes.found, 1.0, unsure=2.0, few=modes.few).notes()
+
+    assert any(note.startswith("warning") for note in notes(counts)) == told
+    even = torch.full((40,), 2.5, dtype=torch.float64)
+    assert not any(note.startswith("warning") for note in notes(even))
+
+
+def test_modes_between_which_chains_pass_are_one():
+    """Clusters 0, 1 and 2, 3 are modes; four chains of the first went to both, one to the third."""
+    modes = torch.tensor([0, 0, 1, 2])
+    flow = torch.tensor([[3.0, 1.0, 2.0, 1.0], [0.0, 0.0, 0.0, 9.0]])
+    assert _join_by_flow(flow, modes).tolist() == [0, 0, 1]
+    flow[0, 2] = 1.0
+    assert _join_by_flow(flow, modes).tolist() == [0, 1, 2]
+
+
+def test_a_curved_ridge_is_no_crowd_of_modes(generator):
+    """The straight lines between clusters on a ring cross a valley; its chains go round."""
+    ring = LogDensity(lambda x: -0.5 * ((x.norm(dim=-1) - 3) / 0.1).square(), 2, 3.0)
+    pilot = MixtureFit(num_chains=100, revisit_chains=100).pilot(ring, generator=generator)
+    assert len(pilot.modes) > 9
+    assert len(MixtureFit().modes(pilot).found) <= 2
 
 
 @pytest.mark.parametrize("name", ["importance sampling", "stratified bridge"])

@@ -24,11 +24,12 @@ from diffsmc import (
     two_modes,
 )
 from diffsmc.methods.climbing import climb, find_hills, follow_up, scaled_starts
-from diffsmc.methods.judgement import judge
-from diffsmc.methods.seeing import Verdict, chance_of_seeing, unseen_basins
+from diffsmc.methods.judgement import fit_hills, judge
+from diffsmc.methods.looking import look_further
+from diffsmc.methods.seeing import Modes, Verdict, chance_of_seeing, pooled, unseen_basins
 from diffsmc.paths.importance import ImportancePath, Proposal, draw_counts
 from diffsmc.references.gaussian import isotropic
-from diffsmc.references.mixture import Mixture
+from diffsmc.references.mixture import Mixture, sample_component
 from diffsmc.smc.schedules import bisect_level
 
 DIAGONAL = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64)
@@ -131,11 +132,96 @@ def test_the_bound_on_unseen_basins_is_poissons():
     # P(N <= 1) = .05 at a mean of 4.744
     assert unseen_basins(found) == pytest.approx(4.744 / 100, rel=1e-3)
     assert unseen_basins(torch.tensor([100.0])) == pytest.approx(2.996 / 100, rel=1e-3)
-    assert any("by one start alone" in line for line in Verdict(found, 1.0).notes())
-    assert len(Verdict(torch.tensor([60.0, 40.0]), 0.1).notes()) == 1
-    assert any("warning" in line for line in Verdict(torch.tensor([100.0]), 0.5).notes())
-    assert len(Verdict(torch.tensor([100.0]), 0.95).notes()) == 1
-    assert any("16 starts say little" in n for n in Verdict(torch.tensor([16.0]), 0.95).notes())
+
+
+def warned(verdict):
+    return [line for line in verdict.notes() if line.startswith("warning")]
+
+
+def test_a_verdict_warns_of_what_can_be_an_error_larger_than_the_interval():
+    rare, single = torch.tensor([99.0, 1.0]), torch.tensor([100.0])
+    # one start alone found a mode: that matters if such modes hold more mass than the half-width
+    assert "found by few starts" in warned(Verdict(rare, 1.0, unsure=1.2))[0]
+    assert not warned(Verdict(rare, 1.0, unsure=0.8))
+    assert warned(Verdict(rare, 1.0, unsure=math.nan))
+    assert not warned(Verdict(torch.tensor([60.0, 40.0]), 0.1, unsure=5.0))
+    # nine of ten second modes must be seen
+    assert "1 mode found" in warned(Verdict(single, 0.89))[0]
+    assert not warned(Verdict(single, 0.91))
+    assert "16 starts say little" in warned(Verdict(torch.tensor([16.0]), 0.95))[0]
+
+
+def test_a_verdict_prints_its_bounds():
+    (line,) = Verdict(torch.tensor([60.0, 40.0]), 0.43).notes()
+    assert "100 starts found 2 modes" in line
+    assert "at most 3.0% of the starts (95 %)" in line
+    assert "5 times narrower would have been seen with 43%" in line
+    assert "conditional on the modes found" in line
+
+
+def test_the_masses_of_modes_are_those_of_their_particles(generator):
+    """Three Gaussians of two modes: the last two are one."""
+    target = GaussianMixture([[-6.0, 0.0], [6.0, 0.0], [6.0, 1.0]], [1.0] * 3, [0.7, 0.2, 0.1])
+    run = diffsmc.ReferenceMixture().run(target, 2, 500, generator=generator)
+    eye = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
+    found = torch.tensor([50.0, 50.0], dtype=torch.float64)
+    modes = Modes(target.means, eye, torch.tensor([0, 1, 1]), found)
+    assert modes.shares(run).tolist() == pytest.approx([0.7, 0.3], abs=0.03)
+
+
+def test_pooled_pieces_have_mean_and_covariance_of_the_mixture(generator):
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    means = torch.tensor([[0.0, 1.0], [4.0, -1.0]], dtype=torch.float64)
+    mixture = Mixture(weights, means, 0.5 * torch.eye(2, dtype=torch.float64).repeat(2, 1, 1))
+    one = pooled(mixture)
+    labels = torch.multinomial(weights, 200_000, replacement=True, generator=generator)
+    x = sample_component(mixture, labels, generator=generator)
+    torch.testing.assert_close(one.means[0], x.mean(0), rtol=0, atol=0.03)
+    covariance = one.factors[0] @ one.factors[0].T
+    torch.testing.assert_close(covariance, x.T.cov(), rtol=0.02, atol=0.02)
+
+
+def test_looks_find_a_needle_that_climbs_miss():
+    """A fifth as wide, in seven dimensions, with a third of the mass."""
+    centre = [1.2] * 7
+    target = GaussianMixture([[0.0] * 7, centre], [1.0, 0.2], [0.67, 0.33], 1.5)
+    found = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        hills = find_hills(target, generator=generator)
+        fitted = fit_hills(target, hills, 0.05, generator=generator)
+        if fitted is None:
+            continue  # a mode that one start found is evidence of others
+        climbed = len(fitted.hills.modes)
+        seen = look_further(target, fitted.hills, fitted, generator=generator)
+        assert seen.num_evaluations - fitted.hills.num_evaluations >= len(seen.looks)
+        found.append((climbed, len(seen.modes)))
+    missed = [looked for climbed, looked in found if climbed == 1]
+    assert len(missed) >= 2
+    assert missed.count(2) >= 0.5 * len(missed)
+
+
+def test_no_look_is_wasted_where_no_second_mode_can_hide():
+    target = Gaussian([0.0] * 7, scale=3.0)
+    hills = find_hills(target, generator=torch.Generator().manual_seed(0))
+    fitted = fit_hills(target, hills, 0.05, generator=torch.Generator().manual_seed(1))
+    same = look_further(target, hills, fitted, generator=torch.Generator().manual_seed(2))
+    assert target.log_concave
+    assert len(same.looks) == 0
+    assert same.num_evaluations == hills.num_evaluations
+
+
+def test_an_end_that_still_rises_is_no_summit(generator):
+    """Climbs get stuck on the curved ridge of a banana, whose one mode is at (0, -1)."""
+    target = LogDensity(
+        lambda x: -0.5 * x[..., 0].square() - 0.5 * (x[..., 1] - x[..., 0].square() + 1).square(),
+        2, 3.0,
+    )  # fmt: skip
+    hills = find_hills(target, generator=generator, num_starts=512)
+    assert len(hills.modes) == 1
+    torch.testing.assert_close(
+        hills.modes[0], torch.tensor([0.0, -1.0]).double(), atol=1e-4, rtol=0
+    )
 
 
 def test_climbs_end_on_all_modes(generator):

@@ -18,10 +18,11 @@ from diffsmc.methods.judgement import (
     improve,
     judge_weights,
 )
+from diffsmc.methods.looking import look_further
 from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.pilot import VARYING, Pilot
 from diffsmc.methods.reference_mixture import ReferenceMixture
-from diffsmc.methods.seeing import look_back
+from diffsmc.methods.seeing import Modes, look_back
 from diffsmc.methods.tempering import Tempering
 from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
@@ -87,6 +88,9 @@ class Automatic(Method):
                 budget=self.budget or CLIMBING, generator=generator,
             )  # fmt: skip
             spent = hills.num_evaluations + (fitted.num_evaluations if fitted else 0)
+            if fitted and fitted.hills and self.budget is None:
+                fitted, more = self._look(target, fitted.hills, fitted, generator=generator)
+                spent += more
         left = math.inf if self.budget is None else max(self.budget - spent, 0)
         if fitted and fitted.hills:
             hills = fitted.hills
@@ -111,6 +115,21 @@ class Automatic(Method):
         return find_hills(
             target, generator=generator, num_starts=first, most_starts=min(1024, budget // 50)
         )
+
+    def _look(
+        self, target: Target, hills: Hills, fitted: Fitted, *, generator: torch.Generator
+    ) -> tuple[Fitted, int]:
+        """Look for further modes at many points, and fit again if there are any."""
+        seen = look_further(target, hills, fitted, generator=generator)
+        more = seen.num_evaluations - hills.num_evaluations
+        if len(seen.modes) == len(hills.modes):
+            return fitted._replace(hills=seen), more
+        again = fit_hills(
+            target, seen, self.importance_ess, self.importance_shape, generator=generator
+        )
+        if again is None:
+            return fitted._replace(hills=seen, suffices=False), more
+        return again, more + again.num_evaluations
 
     def _importance(
         self,
@@ -170,11 +189,14 @@ class Automatic(Method):
         self, run: Result, target: Target, hills: Hills, fitted: Fitted, spent: int
     ) -> Result:
         """Say why importance sampling ran, and what it may have missed."""
-        seen = look_back(target, fitted.mixture, hills.found, hills.starts, run)
+        labels = torch.arange(len(hills.found), device=hills.found.device)
+        modes = Modes(hills.modes, hills.factors, labels, hills.found)
+        looks = torch.cat([hills.starts, hills.looks])
+        seen = look_back(target, fitted.mixture, modes, looks, run)
         so = "that suffices" if fitted.suffices else "the budget allows no more"
-        modes = "one mode" if len(hills.modes) == 1 else f"{len(hills.modes)} modes"
+        what = "one mode" if len(hills.modes) == 1 else f"{len(hills.modes)} modes"
         return run._replace(
-            reason=f"{len(hills.starts)} climbs found {modes}; {fitted.judged}: {so}",
+            reason=f"{len(hills.starts)} climbs found {what}; {fitted.judged}: {so}",
             notes=(*run.notes, *seen),
             num_evaluations=spent,
         )
@@ -258,7 +280,7 @@ class Automatic(Method):
             notes=(
                 *run.notes,
                 *fitted.notes,
-                *look_back(target, better.mixture, pilot.found.clamp(min=2), pilot.starts, run),
+                *look_back(target, better.mixture, fit.modes(pilot), pilot.starts, run),
             ),
             num_evaluations=run.num_evaluations + spent,
         )

@@ -15,6 +15,7 @@ References:
     JMLR 2022.
 """
 
+import math
 from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
@@ -31,13 +32,15 @@ __all__ = ["Hills", "climb", "find_hills", "follow_up", "scaled_starts"]
 SCALES = ((2.0, 0.1), (1.0, 0.45), (0.5, 0.25), (0.2, 0.2))  # of the start, and their shares
 RISE = 1e-4  # of the linear prediction, that a step must bring
 SMALLEST = 1e-14  # step, in widths of the start
+RISING = 0.1  # gain that a step predicts where there is no summit yet
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Hills(NamedTuple):
     """Modes ``(K, D)``, Laplace's factors ``(K, D, D)``, heights ``(K,)``, starts that found each.
 
-    ``lost`` counts the starts that ended on no mode.
+    ``lost`` counts the starts that ended on no mode; ``looks`` ``(N, D)`` are points at which the
+    density was asked alone.
     """
 
     modes: Tensor
@@ -47,6 +50,7 @@ class Hills(NamedTuple):
     starts: Tensor
     lost: int
     num_evaluations: int
+    looks: Tensor
 
     def __repr__(self) -> str:
         return one_line(self)
@@ -242,7 +246,7 @@ def _empty(target: Target) -> Hills:
     none = mean.new_zeros(0)
     return Hills(
         mean.new_zeros(0, target.dim), factor.new_zeros(0, *factor.shape), none, none,
-        mean.new_zeros(0, target.dim), 0, 0,
+        mean.new_zeros(0, target.dim), 0, 0, mean.new_zeros(0, target.dim),
     )  # fmt: skip
 
 
@@ -287,6 +291,7 @@ def _gather(target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_mod
         torch.cat([hills.starts, starts]),
         hills.lost + lost + int(left.sum()),
         hills.num_evaluations + spent,
+        hills.looks,
     )
 
 
@@ -298,7 +303,7 @@ def _within(ends: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
 
 def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
     """Give the mode near an end by Newton steps, and Laplace's factor there."""
-    spent, widths = 0, 1e-3 * target.start_factor
+    spent, widths, gain = 0, 1e-3 * target.start_factor, math.inf
     for _ in range(14):
         factor, grad, cost = _curvature(target, end, widths)
         spent += cost
@@ -309,14 +314,15 @@ def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
         values = target.log_prob(torch.stack([end, new]))
         spent += 2
         risen = bool(values[1] >= values[0])
-        near = float(grad @ step) < 1e-6
+        gain = float(grad @ step)
+        near = gain < 1e-6
         end = new if risen else end
         same = torch.allclose(0.3 * factor, widths, rtol=0.3, atol=0.0)
         widths = 0.3 * factor
         if (near or not risen) and same:
             break
-    # where Newton's steps find no end there is a ridge, and no peak
-    return end, factor if near or not risen else None, spent
+    # where Newton's steps find no end, or one that still rises, there is a ridge, and no peak
+    return end, factor if near or (not risen and gain < RISING) else None, spent
 
 
 def _curvature(target: Target, mode: Tensor, widths: Tensor) -> tuple[Tensor | None, Tensor, int]:

@@ -8,6 +8,7 @@ from typing_extensions import override
 from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.passes import count_evaluations, make_result, run_passes
 from diffsmc.methods.reference_mixture import ReferenceMixture
+from diffsmc.methods.seeing import look_back
 from diffsmc.paths.mixture_diffusion import MixtureDiffusionPath, MixturePotential, MonteCarloRatio
 from diffsmc.results.result import Result
 from diffsmc.smc.engine import Settings
@@ -77,4 +78,6 @@ class MixtureDiffusion(Method):
             passes, passes[-1].state.cloud.particles, unbiased,
             spent + fitted.num_evaluations, "mixture diffusion",
         )  # fmt: skip
-        return done._replace(notes=fitted.notes)
+        modes = self.reference.reference.modes(pilot)
+        seen = look_back(target, fitted.mixture, modes, pilot.starts, done)
+        return done._replace(notes=(*fitted.notes, *seen))

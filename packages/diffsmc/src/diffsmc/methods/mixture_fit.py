@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffsmc.methods.climbing import Hills, scaled_starts
 from diffsmc.methods.pilot import Pilot, cluster_factors, search
+from diffsmc.methods.seeing import ALONE, Modes
 from diffsmc.references.mixture import (
     Mixture,
     adapt_weights,
@@ -125,19 +126,19 @@ class MixtureFit:
 
     def _notes(self, pilot: Pilot) -> tuple[str, ...]:
         clusters, modes = int(pilot.labels.max()) + 1, len(pilot.found)
-        rarest, chains = float(pilot.found.min()), float(pilot.found.sum())
+        chains = float(pilot.found.sum())
         if clusters > self.max_components:
             return (f"{clusters} clusters of chains are too many for strata: one Gaussian for all",)
-        found = f"the pilot's {chains:.0f} chains found {modes} modes in {clusters} clusters"
-        few = max(FEW * chains / modes, 1.5) if modes > 2 else 1.5
-        if modes > 1 and rarest < few:
-            return (
-                found,
-                f"warning: some modes were found by few chains ({rarest:.0f} of "
-                f"{chains:.0f}), so others were likely missed, and mode masses and log Z are "
-                "unsure: use more num_chains, a better scale, or starts",
-            )
-        return (found,)
+        return (f"the pilot's {chains:.0f} chains found {modes} modes in {clusters} clusters",)
+
+    def modes(self, pilot: Pilot) -> Modes:
+        """Give the modes that a pilot found, for a verdict on them."""
+        basins = pilot.basins
+        found = torch.zeros_like(pilot.found[: int(basins.max()) + 1])
+        found = found.index_add(0, basins, pilot.found)
+        mean = float(found.sum()) / len(found)
+        few = max(FEW * mean, ALONE) if len(found) > 2 else ALONE
+        return Modes(*cluster_factors(pilot.states, pilot.labels), basins[pilot.modes], found, few)
 
     def refit(self, mixture: Mixture, result: Result) -> Mixture:
         """Fit the mixture again, to weighted particles."""

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LEAPFROGS = 5
+PASSING = 2  # chains that show that a way is open
 VARYING = 5.0  # the width of a mode, from the narrowest cluster to the widest
 
 
@@ -50,7 +51,8 @@ class Pilot(NamedTuple):
 
     ``found`` are the numbers of searching chains that found each mode, clusters that share one
     being pooled; ``starts`` ``(C, D)`` is where they began, and ``width`` the ratio of the widest
-    to the narrowest cluster.
+    to the narrowest cluster. ``modes`` ``(K,)`` is the mode of each cluster,
+    and ``basins`` ``(M,)`` joins the modes between which chains went to and fro.
     """
 
     states: Tensor
@@ -59,6 +61,8 @@ class Pilot(NamedTuple):
     starts: Tensor
     width: float
     num_evaluations: int
+    modes: Tensor
+    basins: Tensor
 
 
 def run_pilot(
@@ -304,7 +308,9 @@ def search(
     found = labels.bincount().to(states.dtype)
     if len(found) > min(max_clusters, num_revisit_chains) or num_revisits < 2:
         width = width_ratio(states, labels)
-        return Pilot(flat.restore(states), labels, _pool(found, mode), starts, width, spent)
+        pooled = _pool(found, mode)
+        apart = torch.arange(len(pooled), device=mode.device)
+        return Pilot(flat.restore(states), labels, pooled, starts, width, spent, mode, apart)
     again = revisit(
         flat,
         states,
@@ -321,7 +327,29 @@ def search(
     flow.index_put_((origins, new), flow.new_ones(()), accumulate=True)
     spent += checks + num_revisit_chains * (1 + LEAPFROGS * num_revisits)
     pooled = _pool(found @ (flow / flow.sum(1, keepdim=True)), mode)
-    return Pilot(flat.restore(again), new, pooled, starts, width_ratio(again, new), spent)
+    width, basins = width_ratio(again, new), _join_by_flow(flow, mode)
+    return Pilot(flat.restore(again), new, pooled, starts, width, spent, mode, basins)
+
+
+def _join_by_flow(flow: Tensor, mode: Tensor) -> Tensor:
+    """Join modes, ``(M,)``, that chains from one cluster of the search ended in.
+
+    A curved ridge has valleys on the straight line between two of its points. That chains pass
+    shows that it has none along the ridge.
+
+    Arguments:
+        flow: Chains from each cluster of the search to each of the revisit, ``(K', K)``.
+        mode: Mode of each of those, ``(K,)``.
+    """
+    num = int(mode.max()) + 1
+    reached = flow.new_zeros(len(flow), num).index_add(1, mode, flow) >= PASSING
+    linked = (reached.T.to(flow.dtype) @ reached.to(flow.dtype)) > 0
+    linked = linked | torch.eye(num, dtype=torch.bool, device=mode.device)
+    basin = torch.arange(num, device=mode.device)
+    for _ in range(num):
+        basin = torch.where(linked, basin, num).min(1).values
+    joined: Tensor = torch.unique(basin, return_inverse=True)[1]
+    return joined
 
 
 def _pool(found: Tensor, mode: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ class ReferenceMixture(Method):
         spent = run.num_evaluations + fitted.num_evaluations + better.num_evaluations
         seen: tuple[str, ...] = ()
         if int(pilot.labels.max()) < self.reference.max_components:
-            seen = look_back(target, better.mixture, pilot.found.clamp(min=2), pilot.starts, run)
+            modes = self.reference.modes(pilot)
+            seen = look_back(target, better.mixture, modes, pilot.starts, run)
         notes = (*fitted.notes, *narrow, *seen)
         return run._replace(reason=reason, notes=notes, num_evaluations=spent)
 

@@ -1,20 +1,25 @@
 r"""What a search for modes would have seen, and how much it may have missed.
 
-Two statements, neither of which needs the target:
+Three statements, none of which needs to know the target:
 
 - *Basins.* Of :math:`n` starts :math:`f` were alone in their basin. The next start falls into an
   unseen basin with probability about :math:`f/n` (Good-Turing); the bound is Poisson's 95 %
   limit. It speaks of basins as the starts meet them, not of their mass.
-- *Power.* Where one mode was found, others are imagined: somewhere under the start, up to five
-  times narrower, of any weight. One is *seen* if some start, or some draw of the wide share of
-  importance sampling, lies where it would outweigh what was found; one that outweighs it nowhere
-  is no mode. The share of imagined modes that are seen is the chance that the search would have
-  told. It is small in many dimensions,
-  whatever the method: a ball of a fifth of the width is a needle there.
+- *Mass.* As many starts again would find about as many new basins as were found by one start
+  alone, and these would weigh about as much. If the basins that were hardly found hold less mass
+  than the interval's half-width, what is unseen can hardly make an error larger than that.
+- *Power.* Further modes are imagined: somewhere under the start, up to five times narrower than
+  what was found, of any weight. One is *seen* if some start, look or wide draw of importance
+  sampling lies where it would outweigh what was found; one that outweighs it nowhere is no mode.
+  The share that is seen is printed. Where one mode was found, and more than one second mode in
+  ten would be missed, that is a warning. It is so in many dimensions, whatever the method: a ball
+  of a fifth of the width is a needle there.
 
 References:
     Good, The population frequencies of species and the estimation of population parameters,
     Biometrika 1953.
+    Chao, Nonparametric estimation of the number of classes in a population, Scandinavian Journal
+    of Statistics 1984.
 """
 
 import math
@@ -28,23 +33,51 @@ from diffsmc.references.mixture import Mixture, log_joint
 from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
-__all__ = ["Verdict", "chance_of_seeing", "look_back", "unseen_basins"]
+__all__ = ["Modes", "Verdict", "chance_of_seeing", "look_back", "pooled", "unseen_basins"]
 
 LOG_2PI = math.log(2 * math.pi)
 
 NARROWEST = 5.0  # times narrower than what was found
-POWERFUL = 0.9
+LEAST_ERROR = 0.01  # of log Z, that counts
+POWERFUL = 0.9  # below, more than one second mode in ten would be missed
 FEW_STARTS = 0.1  # bound on unseen basins that is no bound
+ALONE = 1.5  # starts: a mode that fewer found was found by one alone
+SUBSAMPLE = 5000  # particles that tell the masses of modes
+
+
+class Modes(NamedTuple):
+    """What a search found: Gaussians, ``(K, D)`` and ``(K, D, D)``, the mode of each, ``(K,)``.
+
+    ``found`` ``(M,)`` are numbers of starts by mode; below ``few`` a mode was hardly found.
+    """
+
+    means: Tensor
+    factors: Tensor
+    labels: Tensor
+    found: Tensor
+    few: float = ALONE
+
+    def shares(self, run: Result) -> Tensor:
+        """Give the mass of each mode, ``(M,)``, in a run: particles count for the nearest."""
+        every = -(-run.particles[0].shape[0] // SUBSAMPLE)
+        equal = torch.ones_like(self.means[:, 0]).log_softmax(0)
+        x, log_weights = run.particles[0, ::every].double(), run.log_weights[0, ::every]
+        parts = log_joint(Mixture(equal.exp(), self.means, self.factors), x)
+        shares = torch.zeros_like(self.found)
+        return shares.index_add(0, self.labels[parts.argmax(-1)], log_weights.softmax(-1))
 
 
 class Verdict(NamedTuple):
     """What a search found: numbers of starts by mode, and the chance of having seen another.
 
-    ``power`` is 1 where no second mode can be.
+    ``power`` is 1 where no second mode can be. ``unsure`` is the mass in modes that were hardly
+    found, relative to the interval's half-width.
     """
 
     found: Tensor
     power: float
+    unsure: float = 0.0
+    few: float = ALONE
 
     def notes(self) -> tuple[str, ...]:
         """Say what was found, the bound on what wasn't, and warn where that is wide."""
@@ -52,19 +85,21 @@ class Verdict(NamedTuple):
         modes = len(self.found)
         bound = unseen_basins(self.found)
         what = "1 mode" if modes == 1 else f"{modes} modes"
+        further = "a second mode" if modes == 1 else "a further mode"
         seen = (
             f"{total:.0f} starts found {what}; unseen basins hold at most {bound:.1%} of the "
-            "starts (95 %); the interval is conditional on the modes found"
+            f"starts (95 %), and {further} up to {NARROWEST:.0f} times narrower would have been "
+            f"seen with {self.power:.0%}; the interval is conditional on the modes found"
         )
-        rare = int((self.found < 1.5).sum())
-        if modes > 1 and rare:
+        rare = int((self.found < self.few).sum())
+        if modes > 1 and rare and not self.unsure <= 1:
             return (
                 seen,
-                f"warning: {rare} of {modes} modes were found by one start alone, so others were "
-                "likely missed, and mode masses and log Z are unsure: use more starts "
-                "(num_chains), a better scale, or starts",
+                f"warning: {rare} of {modes} modes were found by few starts, and hold more mass "
+                "than the interval is wide: others were likely missed, and mode masses and log Z "
+                "are unsure; use more starts (num_chains), a better scale, or starts",
             )
-        if modes != 2 and self.power < POWERFUL:
+        if modes == 1 and self.power < POWERFUL:
             return (
                 seen,
                 f"warning: {what} found, but of narrower ones elsewhere under the start "
@@ -89,7 +124,7 @@ def unseen_basins(found: Tensor) -> float:
     """
     from scipy import stats
 
-    alone = int((found < 1.5).sum())
+    alone = int((found < ALONE).sum())
     total = max(float(found.sum()), 1.0)
     return min(1.0, float(stats.chi2.ppf(0.95, 2 * (alone + 1))) / 2 / total)
 
@@ -100,15 +135,17 @@ def chance_of_seeing(
     points: Tensor,
     *,
     generator: torch.Generator,
+    narrowest: float = NARROWEST,
     num_imagined: int = 200,
 ) -> float:
-    """Give the share of imagined second modes that some point would have seen.
+    """Give the share of imagined further modes that some point would have seen.
 
     Arguments:
         target: The target; its start says where modes may be.
-        mixture: What was found.
+        mixture: What was found, a component a mode: imagined ones are shaped like these.
         points: Where the density was looked at, ``(N, D)``.
         generator: Source of the imagined modes.
+        narrowest: How many times narrower they are at most.
         num_imagined: Their number.
     """
     if target.log_concave:
@@ -118,46 +155,62 @@ def chance_of_seeing(
     drawn = torch.randn(size, generator=generator, dtype=mean.dtype, device=mean.device)
     noise, uniform = drawn[:, :-3], torch.special.ndtr(drawn[:, -3:])
     centres = mean + noise @ factor.mT
-    ratio = 1 + (NARROWEST - 1) * uniform[:, 0]
+    ratio = 1 + (narrowest - 1) * uniform[:, 0]
     weight = 0.01 + 0.98 * uniform[:, 1]
     kind = (uniform[:, 2:] > mixture.weights.cumsum(0)).sum(-1).clamp(max=len(mixture.weights) - 1)
     found = log_joint(mixture, points).logsumexp(-1)
-    seen, real = 0, 0
     at_centre = log_joint(mixture, centres).logsumexp(-1)
-    for index in range(num_imagined):
-        shape = mixture.factors[kind[index]]
-        peak = (
-            target.dim * ratio[index].log()
-            - shape.diagonal().log().sum()
-            - 0.5 * target.dim * LOG_2PI
-            + weight[index].log()
-            - torch.log1p(-weight[index])
-        )
-        if float(peak) <= float(at_centre[index]):
+    volume = mixture.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)[kind]
+    peak = target.dim * (ratio.log() - 0.5 * LOG_2PI) - volume + weight.log() - torch.log1p(-weight)
+    seen, real = 0, 0
+    for k, shape in enumerate(mixture.factors):
+        mine = (kind == k) & (peak > at_centre)
+        if not bool(mine.any()):
             continue
-        unit = torch.linalg.solve_triangular(shape, (points - centres[index]).mT, upper=False)
-        hidden = peak - 0.5 * ratio[index].square() * unit.square().sum(-2)
-        real, seen = real + 1, seen + int((hidden > found).any())
+        inverse = torch.linalg.solve_triangular(
+            shape, torch.eye(target.dim, dtype=shape.dtype, device=shape.device), upper=False
+        )
+        square = torch.cdist(centres[mine] @ inverse.mT, points @ inverse.mT).square()
+        hidden = peak[mine, None] - 0.5 * ratio[mine, None].square() * square
+        real += int(mine.sum())
+        seen += int((hidden > found).any(-1).sum())
     return seen / real if real else 1.0
 
 
 def look_back(
-    target: Target, mixture: Mixture, found: Tensor, starts: Tensor, run: Result
+    target: Target, mixture: Mixture, modes: Modes, looks: Tensor, run: Result
 ) -> tuple[str, ...]:
     """Say what a run's search found, and what it would hardly have seen.
 
     Arguments:
         target: The target.
         mixture: What was fitted to the modes found.
-        found: Number of starts that found each, ``(K,)``.
-        starts: Where the search began, ``(C, D)``.
+        modes: Those.
+        looks: Where the density was looked at, ``(N, D)``: starts, for instance.
         run: The run; the particles of importance sampling were looks as well.
     """
-    points = [starts]
+    points = [looks]
     if run.strata is not None and run.path == IMPORTANCE:
         wide = run.strata == run.strata.max()
         every = max(1, run.particles[0].shape[0] // 5000)
         points += [run.particles[:, wide].flatten(0, 1), run.particles[0][::every]]
-    generator = torch.Generator(starts.device).manual_seed(0)
-    power = chance_of_seeing(target, mixture, torch.cat(points), generator=generator)
-    return Verdict(found, power).notes()
+    generator = torch.Generator(looks.device).manual_seed(0)
+    single = len(modes.found) == 1
+    power = chance_of_seeing(
+        target, pooled(mixture) if single else mixture, torch.cat(points), generator=generator
+    )
+    rare = float(modes.shares(run)[modes.found < modes.few].sum())
+    one = run.evidence()
+    unsure = rare / max((one.upper - one.lower) / 2, LEAST_ERROR)
+    return Verdict(modes.found, power, unsure, modes.few).notes()
+
+
+def pooled(mixture: Mixture) -> Mixture:
+    """Give one Gaussian of the mean and covariance of a mixture: the pieces of one mode."""
+    mean = mixture.weights @ mixture.means
+    apart = mixture.means - mean
+    within = mixture.factors @ mixture.factors.mT + apart[:, :, None] * apart[:, None]
+    covariance = torch.einsum("k,kde->de", mixture.weights, within)
+    scale = covariance.diagonal().sqrt()
+    factor = torch.linalg.cholesky(covariance / scale / scale[:, None])
+    return Mixture(torch.ones_like(scale[:1]), mean[None], (scale[:, None] * factor)[None])

@@ -33,6 +33,7 @@ __all__ = [
 
 WARNING = "warning: "
 SMALLEST_STEP = 1e-3  # of the first
+FEW_EFFECTIVE = 100  # particles, below which an island's interval and its Pareto k say little
 LITTLE_RENEWAL = 0.35  # see bench/renewal_study.py: failures up to 0.31, most others from 0.39
 
 
@@ -124,9 +125,9 @@ def _weights(record: Record, cures: Cures) -> list[str]:
             warnings.append(
                 f"the weights have a heavy tail (Pareto k = {shape:.2f} > 0.7): {cures.weights}"
             )
-    ess = float(effective_sample_size(record.log_weights).min()) / num
-    if ess < 0.1 and not record.resampled:
-        warnings.append(f"final ESS is {ess:.1%} of the particles: {cures.weights}")
+    ess = float(effective_sample_size(record.log_weights).min())
+    if ess < FEW_EFFECTIVE and not record.resampled:
+        warnings.append(f"some island's final ESS is {ess:.0f} of {num} particles: {cures.weights}")
     lowest = float(record.conditional_ess.min())
     if lowest < 0.3 and record.resampled:
         warnings.append(f"a step had a conditional ESS of {lowest:.1%}: {cures.levels}")
