@@ -31,7 +31,6 @@ from ardm_guidance.guidance.potentials import Potential, per_class  # noqa: E402
 from ardm_guidance.guidance.proposals import Proposal, Proposing, fully_adapted  # noqa: E402
 from ardm_guidance.guidance.smc import run  # noqa: E402
 from ardm_guidance.models.ardm import (  # noqa: E402
-    Conditionals,
     OrderAgnosticARDM,
     bound,
     sample,
@@ -39,6 +38,7 @@ from ardm_guidance.models.ardm import (  # noqa: E402
 )
 from ardm_guidance.models.networks import GraphTransformer  # noqa: E402
 from ardm_guidance.models.orders import uniform  # noqa: E402
+from ardm_guidance.models.state import Conditionals  # noqa: E402
 from ardm_guidance.sites.constraints import Connectivity, Valence  # noqa: E402
 from ardm_guidance.sites.graphs import PAD, masked_graphs, to_dense  # noqa: E402
 from ardm_guidance.sites.molecules import MoleculeAlphabet  # noqa: E402
@@ -121,10 +121,9 @@ class Everywhere(torch.nn.Module):
 
 
 def published(
-    base: Conditionals, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
+    log_probs: Tensor, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
 ) -> Proposal:
     """The fully adapted proposal, with a call for each class of the site at every step."""
-    log_probs = base.log_probs_at(sites, at)[:, 0]
     exists = torch.arange(log_probs.shape[-1]) < torch.where(at < 9, 8, 4)
     values = per_class(potential, sites, at[:, 0], exists).masked_fill(
         log_probs.isinf(), -torch.inf

@@ -102,7 +102,7 @@ def test_where_one_class_is_left_neither_network_is_asked():
     # The fluorine is bound to the second atom: no bond is left to the third one.
     sites = torch.tensor([[fluorine, 0, MASK, 1, MASK, MASK]])
     at, value = torch.tensor([[4]]), torch.tensor([0.7])
-    proposal = fully_adapted(base, Silent(), sites, at, value)
+    proposal = fully_adapted(base.log_probs_at(sites, at)[:, 0], Silent(), sites, at, value)
     assert proposal.log_probs[0].exp().tolist() == [1.0] + [0.0] * 7
     assert proposal.log_adjustment.item() == proposal.log_values[0, 0].item() == value.item()
     assert Guided(base, Silent()).log_probs_at(sites, at)[0, 0, 0] == 0
@@ -114,7 +114,8 @@ def test_the_last_site_is_judged_though_one_class_is_left(molecules):
     fluorine = MoleculeAlphabet().capacities.index(1)
     sites = torch.tensor([[fluorine, 0, 0, 1, MASK, 1]])
     at, value = torch.tensor([[4]]), torch.tensor([0.7])
-    proposal = fully_adapted(base, discriminator, sites, at, value)
+    log_probs = base.log_probs_at(sites, at)[:, 0]
+    proposal = fully_adapted(log_probs, discriminator, sites, at, value)
     whole = sites.masked_fill(sites == MASK, 0)
     torch.testing.assert_close(proposal.log_adjustment, discriminator(whole), check_dtype=False)
 

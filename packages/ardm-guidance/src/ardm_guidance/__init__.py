@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ardm_guidance.guidance.smc import run as run
     from ardm_guidance.guidance.smc import select as select
     from ardm_guidance.guidance.smc import select_groups as select_groups
-    from ardm_guidance.models.ardm import Conditionals as Conditionals
     from ardm_guidance.models.ardm import OrderAgnosticARDM as OrderAgnosticARDM
     from ardm_guidance.models.ardm import bound as bound
     from ardm_guidance.models.ardm import log_prob as log_prob
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from ardm_guidance.models.networks import GraphTransformer as GraphTransformer
     from ardm_guidance.models.parallel import best_schedule as best_schedule
     from ardm_guidance.models.parallel import sample_parallel as sample_parallel
+    from ardm_guidance.models.state import Conditionals as Conditionals
+    from ardm_guidance.models.state import Stateful as Stateful
     from ardm_guidance.scores.evaluation import Checked as Checked
     from ardm_guidance.scores.evaluation import Scores as Scores
     from ardm_guidance.scores.evaluation import check as check
@@ -61,7 +62,7 @@ _EXPORTS = {
     "AtomType": "sites.molecules",
     "Checked": "scores.evaluation",
     "CheckpointError": "shell.checkpoints",
-    "Conditionals": "models.ardm",
+    "Conditionals": "models.state",
     "Connectivity": "sites.constraints",
     "Constraint": "sites.constraints",
     "Discriminator": "guidance.discriminator",
@@ -80,6 +81,7 @@ _EXPORTS = {
     "Product": "guidance.potentials",
     "Reward": "guidance.potentials",
     "Scores": "scores.evaluation",
+    "Stateful": "models.state",
     "Tempered": "guidance.potentials",
     "Valence": "sites.constraints",
     "best_of": "guidance.proposals",

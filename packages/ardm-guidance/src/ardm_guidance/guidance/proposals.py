@@ -23,13 +23,14 @@ References:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ardm_guidance.guidance.potentials import Potential
-from ardm_guidance.models.ardm import Conditionals, sample
+from ardm_guidance.models.ardm import sample
+from ardm_guidance.models.state import Conditionals, Stateful, with_state
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 from ardm_guidance.sites.shortcuts import pays
@@ -57,16 +58,16 @@ class Proposal(NamedTuple):
         return in_a_line(self)
 
 
-Proposing = Callable[[Conditionals, Potential, Tensor, Tensor, Tensor], Proposal]
+Proposing = Callable[[Tensor, Potential, Tensor, Tensor, Tensor], Proposal]
 
 
 def bootstrap(
-    base: Conditionals, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
+    log_probs: Tensor, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
 ) -> Proposal:
     """Propose from the base model.
 
     Arguments:
-        base: The model.
+        log_probs: The base model's conditional at the site, ``(B, K)``.
         potential: Not asked before the draw.
         sites: Partial objects, ``(B, D)``.
         at: Site to generate, ``(B, 1)``.
@@ -75,16 +76,16 @@ def bootstrap(
     References:
         Gordon, Salmond & Smith (1993), Novel approach to nonlinear Bayesian estimation.
     """
-    return Proposal(base.log_probs_at(sites, at)[:, 0], log_value, None)
+    return Proposal(log_probs, log_value, None)
 
 
 def fully_adapted(
-    base: Conditionals, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
+    log_probs: Tensor, potential: Potential, sites: Tensor, at: Tensor, log_value: Tensor
 ) -> Proposal:
     """Propose from the tilted conditional, whose weight does not depend on the draw.
 
     Arguments:
-        base: The model.
+        log_probs: The base model's conditional at the site, ``(B, K)``.
         potential: Asked for every class where there is a choice.
         sites: Partial objects, ``(B, D)``.
         at: Site to generate, ``(B, 1)``.
@@ -93,7 +94,6 @@ def fully_adapted(
     References:
         Pitt & Shephard (1999), Filtering via simulation: auxiliary particle filters.
     """
-    log_probs = base.log_probs_at(sites, at)[:, 0]
     log_values = _look_ahead(potential, sites, at[:, 0], log_probs > -torch.inf, log_value)
     return Proposal(*_tilt(log_probs, log_values), log_values)
 
@@ -138,8 +138,9 @@ class Guided:
 
     __str__ = in_a_line
 
-    def __init__(self, base: Conditionals, potential: Potential) -> None:
+    def __init__(self, base: Conditionals | Stateful, potential: Potential) -> None:
         self.base, self.potential = base, potential
+        self._model = with_state(base)
 
     def log_probs_at(self, sites: Tensor, positions: Tensor) -> Tensor:
         """Log-probabilities of the classes at some sites, ``(B, P, K)``.
@@ -148,12 +149,28 @@ class Guided:
             sites: Partial objects, ``(B, D)``.
             positions: Sites asked for, ``(B, P)``.
         """
-        log_probs = self.base.log_probs_at(sites, positions)
-        tilted = [
-            self._tilted(sites, *columns)
-            for columns in zip(positions.unbind(1), log_probs.unbind(1), strict=True)
-        ]
-        return torch.stack(tilted, 1)
+        state = self.begin(sites)
+        return torch.stack([self.log_probs(state, at) for at in positions.unbind(1)], 1)
+
+    def begin(self, sites: Tensor) -> tuple[Tensor, Any]:
+        """The objects, which the potential is asked for, and the model's own state."""
+        return sites, self._model.begin(sites)
+
+    def log_probs(self, state: tuple[Tensor, Any], at: Tensor) -> Tensor:
+        """Tilted log-probabilities at one site of each object, ``(B, K)``."""
+        sites, inner = state
+        return self._tilted(sites, at, self._model.log_probs(inner, at))
+
+    def extend(self, state: tuple[Tensor, Any], at: Tensor, value: Tensor) -> tuple[Tensor, Any]:
+        """Both with one more site."""
+        sites, inner = state
+        shown = sites.scatter(-1, at[:, None], value[:, None])
+        return shown, self._model.extend(inner, at, value)
+
+    def select(self, state: tuple[Tensor, Any], rows: Tensor) -> tuple[Tensor, Any]:
+        """Both of some objects."""
+        sites, inner = state
+        return sites[rows], self._model.select(inner, rows)
 
     def _tilted(self, sites: Tensor, positions: Tensor, log_probs: Tensor) -> Tensor:
         # A value that is the same for all classes cancels, so that it need not be known.
@@ -180,7 +197,11 @@ class Best(NamedTuple):
 
 
 def best_of(
-    base: Conditionals, potential: Potential, sites: Tensor, order: Tensor, noise: Tensor
+    base: Conditionals | Stateful,
+    potential: Potential,
+    sites: Tensor,
+    order: Tensor,
+    noise: Tensor,
 ) -> Best:
     """Draw groups from the base model and keep the object of largest potential in each.
 

@@ -27,7 +27,7 @@ References:
     Particle Filters", JASA 94 (1999).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,8 @@ from torch import Tensor
 from ardm_guidance.guidance.potentials import Potential
 from ardm_guidance.guidance.proposals import Proposal, Proposing, fully_adapted
 from ardm_guidance.guidance.resampling import Resampling, effective_sample_size, systematic
-from ardm_guidance.models.ardm import Conditionals, categorical
+from ardm_guidance.models.ardm import categorical
+from ardm_guidance.models.state import Conditionals, Stateful, with_state
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 
@@ -50,12 +51,14 @@ class Particles(NamedTuple):
         order: Generation orders, ``(G, N, D)``.
         log_weights: Unnormalised; their mean estimates the constant, ``(G, N)``.
         log_value: The potential of ``sites``, ``(G, N)``.
+        state: What the model keeps of each, of the rows of the flattened groups.
     """
 
     sites: Tensor
     order: Tensor
     log_weights: Tensor
     log_value: Tensor
+    state: Any
 
     def __str__(self) -> str:
         """One line: shapes instead of numbers."""
@@ -131,7 +134,7 @@ def _choose(
 
 
 def step(
-    base: Conditionals,
+    base: Stateful,
     potential: Potential,
     particles: Particles,
     t: int,
@@ -145,7 +148,7 @@ def step(
     """Resample where needed, then generate one site of every particle.
 
     Arguments:
-        base: The model.
+        base: The model; :func:`~ardm_guidance.models.state.with_state` gives any one a state.
         potential: What the law is tilted by.
         particles: Groups before the step.
         t: Place in the orders, from 0.
@@ -158,7 +161,8 @@ def step(
     """
     at = particles.order[..., t, None]
     rows = particles.sites.flatten(0, 1), at.flatten(0, 1)
-    proposal = propose(base, potential, *rows, particles.log_value.flatten())
+    log_probs = base.log_probs(particles.state, rows[1][:, 0])
+    proposal = propose(log_probs, potential, *rows, particles.log_value.flatten())
     log_weights = _adjust(particles, at, proposal)
     log_weights, info = _choose(log_weights, threshold, resample, generator)
     particles = Particles(
@@ -166,8 +170,15 @@ def step(
         _take(particles.order, info.ancestors),
         log_weights,
         _take(particles.log_value, info.ancestors),
+        base.select(particles.state, _rows(info.ancestors)),
     )
-    return _extend(potential, particles, proposal, t, info.ancestors, noise), info
+    return _extend(base, potential, particles, proposal, t, info.ancestors, noise), info
+
+
+def _rows(ancestors: Tensor) -> Tensor:
+    """Ancestors as rows of the flattened groups, ``(G N,)``."""
+    groups = torch.arange(len(ancestors), device=ancestors.device)[:, None]
+    return (groups * ancestors.shape[-1] + ancestors).flatten()
 
 
 def _adjust(particles: Particles, at: Tensor, proposal: Proposal) -> Tensor:
@@ -179,6 +190,7 @@ def _adjust(particles: Particles, at: Tensor, proposal: Proposal) -> Tensor:
 
 
 def _extend(
+    base: Stateful,
     potential: Potential,
     particles: Particles,
     proposal: Proposal,
@@ -187,17 +199,18 @@ def _extend(
     noise: Tensor,
 ) -> Particles:
     """Draw the site of step ``t`` where it is hidden, and weigh what was drawn."""
-    sites, order, log_weights, before = particles
+    sites, order, log_weights, before, state = particles
     at = order[..., t, None]
     shown = sites.gather(-1, at)[..., 0]
     log_probs = _take(proposal.log_probs.view(*shown.shape, -1), ancestors)
     drawn = torch.where(shown == MASK, categorical(log_probs, noise), shown)
     sites = sites.scatter(-1, at, drawn[..., None])
+    state = base.extend(state, at.flatten(), drawn.flatten())
     value = _value_after(potential, proposal, ancestors, sites, drawn)
     value = torch.where(shown == MASK, value, before)
     if proposal.log_values is None:
         log_weights = log_weights + _difference(value, before)
-    return Particles(sites, order, log_weights, value)
+    return Particles(sites, order, log_weights, value, state)
 
 
 def _difference(after: Tensor, before: Tensor) -> Tensor:
@@ -218,7 +231,7 @@ def _value_after(
 
 
 def run(
-    base: Conditionals,
+    base: Conditionals | Stateful,
     potential: Potential,
     sites: Tensor,
     order: Tensor,
@@ -232,7 +245,7 @@ def run(
     r"""Generate groups of particles.
 
     Arguments:
-        base: The model.
+        base: The model, with or without a state.
         potential: What the law is tilted by.
         sites: Partial objects to start from, ``(G, N, D)``; the same in a whole group.
         order: Generation orders, ``(G, N, D)``: of each particle, or the same in a group.
@@ -249,11 +262,12 @@ def run(
         Chopin & Papaspiliopoulos (2020), An Introduction to Sequential Monte Carlo, chapter 10.
     """
     log_value = potential(sites.flatten(0, 1)).view(sites.shape[:2]).double()
-    particles = Particles(sites, order, log_value, log_value)
+    model = with_state(base)
+    particles = Particles(sites, order, log_value, log_value, model.begin(sites.flatten(0, 1)))
     infos = []
     for t in range(sites.shape[-1]):
         particles, info = step(
-            base, potential, particles, t, noise[..., t],
+            model, potential, particles, t, noise[..., t],
             propose=propose, resample=resample, threshold=threshold, generator=generator,
         )  # fmt: skip
         infos.append(info)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ardm_guidance.guidance.potentials import Potential, per_class
-from ardm_guidance.models.ardm import Conditionals, log_prob
+from ardm_guidance.models.ardm import log_prob
+from ardm_guidance.models.state import Conditionals
 from ardm_guidance.shell.showing import in_a_line
 
 __all__ = [

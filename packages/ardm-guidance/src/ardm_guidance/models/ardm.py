@@ -29,21 +29,23 @@ from torch import Tensor, nn
 
 from ardm_guidance.models.networks import Pointed
 from ardm_guidance.models.orders import ranks
+from ardm_guidance.models.state import Conditionals, Stateful, with_state
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK, PAD
 from ardm_guidance.sites.shortcuts import pays
 
 __all__ = [
-    "Conditionals",
     "Masked",
     "OrderAgnosticARDM",
     "Samples",
+    "Steps",
     "bound",
     "categorical",
     "hide",
     "log_prob",
     "sample",
+    "step_log_probs",
     "steps",
 ]
 
@@ -62,14 +64,6 @@ class Samples(NamedTuple):
     def __str__(self) -> str:
         """One line: shapes instead of numbers."""
         return in_a_line(self)
-
-
-class Conditionals(Protocol):
-    """The law of sites given the ones that are shown."""
-
-    def log_probs_at(self, sites: Tensor, positions: Tensor) -> Tensor:
-        """Log-probabilities ``(B, P, K)`` at positions ``(B, P)`` of partial objects ``(B, D)``."""
-        ...
 
 
 @runtime_checkable
@@ -233,22 +227,45 @@ def log_prob(ardm: Conditionals, sites: Tensor, order: Tensor) -> Tensor:
     return total
 
 
-def sample(ardm: Conditionals, sites: Tensor, order: Tensor, noise: Tensor) -> Samples:
+def sample(ardm: Conditionals | Stateful, sites: Tensor, order: Tensor, noise: Tensor) -> Samples:
     """Generate the masked sites in the given order; sites that are shown stay.
 
     Arguments:
-        ardm: The model.
+        ardm: The model, with or without a state.
         sites: Partial objects, ``(B, D)``.
         order: A generation order of each, ``(B, D)``.
         noise: Uniform on [0, 1), float64, one number for each step, ``(B, D)``.
     """
-    total = torch.zeros(sites.shape[:-1], device=sites.device)
-    for t in range(sites.shape[-1]):
-        at, step_noise = order[:, t, None], noise[:, t, None]
-        log_probs = ardm.log_probs_at(sites, at)
-        shown = sites.gather(-1, at)
+    costs = step_log_probs(ardm, sites, order, noise)
+    return Samples(costs.sites, costs.log_probs.sum(-1))
+
+
+class Steps(NamedTuple):
+    r"""Finished objects, step by step.
+
+    Attributes:
+        sites: ``(B, D)``.
+        log_probs: :math:`\log p_\theta(x_{\sigma(t)} \mid x_{\sigma(<t)})` in nats,
+            ``(B, D)``; zero where the site was shown already.
+    """
+
+    sites: Tensor
+    log_probs: Tensor
+
+
+def step_log_probs(
+    ardm: Conditionals | Stateful, sites: Tensor, order: Tensor, noise: Tensor
+) -> Steps:
+    """As :func:`sample`, with what each step cost."""
+    model = with_state(ardm)
+    state = model.begin(sites)
+    costs = []
+    for at, step_noise in zip(order.unbind(-1), noise.unbind(-1), strict=True):
+        log_probs = model.log_probs(state, at)
+        shown = sites.gather(-1, at[:, None])[:, 0]
         drawn = torch.where(shown == MASK, categorical(log_probs, step_noise), shown)
-        chosen = log_probs.gather(-1, drawn.clamp(min=0)[..., None])[..., 0]
-        total = total + torch.where(shown == MASK, chosen, 0.0)[:, 0]
-        sites = sites.scatter(-1, at, drawn)
-    return Samples(sites, total)
+        chosen = log_probs.gather(-1, drawn.clamp(min=0)[:, None])[:, 0]
+        costs.append(torch.where(shown == MASK, chosen, 0.0))
+        state = model.extend(state, at, drawn)
+        sites = sites.scatter(-1, at[:, None], drawn[:, None])
+    return Steps(sites, torch.stack(costs, -1))

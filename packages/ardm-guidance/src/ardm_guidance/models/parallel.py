@@ -21,7 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ardm_guidance.models.ardm import Conditionals, Masked, Samples, categorical
+from ardm_guidance.models.ardm import Masked, Samples, categorical
+from ardm_guidance.models.state import Conditionals
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.graphs import MASK
 
