@@ -307,8 +307,12 @@ def test_older_names_are_understood():
 
 
 @pytest.mark.filterwarnings("ignore:.*:")
-@pytest.mark.parametrize("name", KINDS)
-def test_a_converted_model_forecasts_as_its_weights_do(tmp_path, prepared, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "around"), [*((name, (1, 1)) for name in KINDS), ("graph_lam", (3, 0))]
+)
+def test_a_converted_model_forecasts_as_its_weights_do(
+    tmp_path, prepared, monkeypatch, name, around
+):
     # The verb leaves the configuration of its run where it is run.
     monkeypatch.chdir(tmp_path)
     shape = (14, 13)
@@ -319,15 +323,17 @@ def test_a_converted_model_forecasts_as_its_weights_do(tmp_path, prepared, monke
     built = Rectangular(hierarchical=name != "graph_lam").build(Grid(positions, shape))
     write_upstream_graph(built, folder)
     graph = read_upstream_graph(folder, positions)
-    # Two states, a window of three forcings and two static fields.
-    network, _ = checkpoint(tmp_path / "up.ckpt", name, graph=graph, sizes=(2 * 2 + 9 + 2, 2))
+    # Two states, three forcings at the times of the window and two static fields.
+    steps = dict(zip(("num_past_forcing_steps", "num_future_forcing_steps"), around, strict=True))
+    sizes = (2 * 2 + 3 * (1 + sum(around)) + 2, 2)
+    network, _ = checkpoint(tmp_path / "up.ckpt", name, graph=graph, sizes=sizes, settings=steps)
     ours = tmp_path / "ours"
     arguments = ["--upstream", config, "--checkpoint", str(tmp_path / "up.ckpt")]
     arguments += ["--graph", str(folder), "--boundary_width", "2", "--lead_steps", "3"]
     assert main(["convert", *arguments, "--output", str(ours)]) == 0
     options = ["--config", str(ours / "forecast.yaml"), "--ckpt_path", str(ours / "model.ckpt")]
     assert main(["forecast", *options, "--output", str(tmp_path / "f.zarr")]) == 0
-    data = UpstreamData(config, graph=str(folder), boundary_width=2, lead_steps=3)
+    data = UpstreamData(config, graph=str(folder), boundary_width=2, lead_steps=3, **steps)
     predictor = build_predictor(data.domain, lambda *_: network)
     with torch.no_grad():
         batch = data.windows(2, 3)[torch.arange(2)]

@@ -38,6 +38,33 @@ def test_a_prepared_sample_is_states_and_forcing_feature_by_feature(mdp):
 
 
 @pytest.mark.filterwarnings("ignore:.*:")
+@pytest.mark.parametrize(("past", "future"), [(0, 0), (2, 1), (1, 3), (4, 2)])
+def test_other_forcing_windows_are_those_of_upstream(mdp, past, future):
+    data, config = mdp
+    given = UpstreamData(
+        config, boundary_width=1, num_past_forcing_steps=past, num_future_forcing_steps=future
+    )
+    windows = given.windows(0, 4)
+    # As its WeatherDataset counts samples, and where it starts the first.
+    assert len(windows) == 17 - 4 - max(2, past) - future + 1
+    state = data["state"].transpose("time", "grid_index", "state_feature").values
+    forcing = data["forcing"].values
+    for number in (0, len(windows) - 1):
+        batch = windows[torch.tensor([number])]
+        first = number + max(2, past)
+        np.testing.assert_array_equal(batch.target[0], state[first : first + 4])
+        np.testing.assert_array_equal(batch.initial[0], state[first - 2 : first])
+        for step in range(4):
+            seen = forcing[first + step - past : first + step + future + 1]
+            around = seen.transpose(1, 2, 0).reshape(NX * NY, -1)
+            np.testing.assert_array_equal(batch.forcing[0, step], around)
+    assert len(given.domain.forcing_mean) == batch.forcing.shape[-1]
+    np.testing.assert_array_equal(
+        given.domain.forcing_mean.reshape(3, -1)[:, 0], data["forcing__train__mean"]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*:")
 def test_a_prepared_domain_has_the_stores_statistics(mdp):
     data, config = mdp
     given = UpstreamData(config, boundary_width=1)

@@ -22,6 +22,7 @@ from neural_lam.shell.errors import InputError
 from neural_lam.shell.writing import claim, whole
 from neural_lam.training.upstream import UpstreamForecaster
 from neural_lam.upstream.graphs import write_upstream_graph
+from neural_lam.upstream.weights import forcing_steps, read_upstream_checkpoint
 from neural_lam.verification.plots import (
     draw_graph,
     draw_maps,
@@ -279,6 +280,7 @@ def convert(
         "graph": None if graph is None else str(Path(graph).resolve()),
         "boundary_width": boundary_width,
         "lead_steps": lead_steps,
+        **forcing_steps(read_upstream_checkpoint(checkpoint)),
     }
     data = UpstreamData(**settings)  # type: ignore[arg-type]
     bounds = output_bounds(upstream, [feature.name for feature in data.store.features])

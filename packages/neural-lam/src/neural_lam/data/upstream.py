@@ -1,6 +1,7 @@
 """Data that upstream's ``config.yaml`` names, for Lightning: its windows, splits and statistics."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as lightning
 import torch
@@ -14,12 +15,12 @@ from neural_lam.data.statistics import Statistics
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
 from neural_lam.graphs.graph import Graph, read_graph
-from neural_lam.shell.checks import counts
+from neural_lam.shell.checks import counts, not_negative
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream.graphs import read_upstream_graph
 
-__all__ = ["UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
+__all__ = ["ForcingSteps", "UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
 
 _SPLITS = ("train", "val", "test")
 
@@ -63,6 +64,28 @@ def output_bounds(config: str, names: list[str]) -> tuple[list[float], list[floa
     return (bounds[0], bounds[1]) if clamping else None
 
 
+class ForcingSteps(NamedTuple):
+    """Times around that of a forecast state whose forcing is seen.
+
+    Arguments:
+        past: Steps before it.
+        future: Steps after it.
+    """
+
+    past: int = 1
+    future: int = 1
+
+    @property
+    def size(self) -> int:
+        """Number of times."""
+        return self.past + 1 + self.future
+
+    @property
+    def lead(self) -> int:
+        """States before the first analysis time of a split, as upstream counts them."""
+        return max(1, self.past - 1)
+
+
 class UpstreamWindows:
     """Windows of a split with forcing as upstream orders it: feature by feature, each in time.
 
@@ -72,6 +95,7 @@ class UpstreamWindows:
         stop: One past its last.
         num_steps: Lead times of a window.
         stride: Between the analysis times, in states, or in runs.
+        around: Times of the forcing.
     """
 
     def __init__(
@@ -81,18 +105,20 @@ class UpstreamWindows:
         stop: int,
         num_steps: int,
         stride: int = 1,
+        around: ForcingSteps = ForcingSteps(),  # noqa: B008,
     ) -> None:
         if num_steps < 1 or stride < 1:
             raise InputError(f"steps and stride must be at least 1, got {num_steps} and {stride}")
-        self.store, self.num_steps = store, num_steps
+        self.store, self.num_steps, self.around = store, num_steps, around
         run = store.run_length
-        # The forcing of one more step ends the last window.
-        if (run or stop - start) < num_steps + 3:
+        # The forcing after the last step ends the last window.
+        taken = around.lead + 1 + num_steps + around.future
+        if (run or stop - start) < taken:
             raise InputError(
-                f"{store.path}: a window takes {num_steps + 3} states, got {run or stop - start}"
+                f"{store.path}: a window takes {taken} states, got {run or stop - start}"
             )
-        first = torch.arange(start, stop, run) if run else torch.arange(start, stop - num_steps - 2)
-        self.analysis = first[::stride] + 1
+        first = torch.arange(start, stop, run) if run else torch.arange(start, stop - taken + 1)
+        self.analysis = first[::stride] + around.lead
 
     def __len__(self) -> int:
         return len(self.analysis)
@@ -105,8 +131,9 @@ class UpstreamWindows:
         return Batch(states[:, :2], states[:, 2:], forcing, analysis)
 
     def _forcing(self, analysis: int) -> Tensor:
-        values = self.store.forcing(analysis, analysis + 2 + self.num_steps)
-        return values.unfold(0, 3, 1).flatten(2)
+        past, future = self.around
+        values = self.store.forcing(analysis + 1 - past, analysis + 1 + self.num_steps + future)
+        return values.unfold(0, self.around.size, 1).flatten(2)
 
 
 class UpstreamData(lightning.LightningDataModule):
@@ -125,6 +152,8 @@ class UpstreamData(lightning.LightningDataModule):
         batch_size: Windows per device in training.
         evaluation_batch_size: Windows per device elsewhere.
         seed: Of the order of training windows.
+        num_past_forcing_steps: Steps before that of a forecast state whose forcing is seen.
+        num_future_forcing_steps: Likewise, steps after it.
     """
 
     def __init__(
@@ -139,6 +168,8 @@ class UpstreamData(lightning.LightningDataModule):
         batch_size: int = 4,
         evaluation_batch_size: int = 4,
         seed: int = 0,
+        num_past_forcing_steps: int = 1,
+        num_future_forcing_steps: int = 1,
     ) -> None:
         super().__init__()
         counts(
@@ -149,6 +180,11 @@ class UpstreamData(lightning.LightningDataModule):
             evaluation_batch_size=evaluation_batch_size,
         )
         counts(boundary_width=boundary_width)
+        not_negative(
+            num_past_forcing_steps=num_past_forcing_steps,
+            num_future_forcing_steps=num_future_forcing_steps,
+        )
+        self.around = ForcingSteps(num_past_forcing_steps, num_future_forcing_steps)
         self.path, self.graph_path, self.boundary_width = config, graph, boundary_width
         self.mesh = Rectangular() if mesh is None else mesh
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
@@ -184,8 +220,8 @@ class UpstreamData(lightning.LightningDataModule):
                 interior=store.interior,
                 area=torch.ones(len(store.positions)),
                 statistics=store.statistics,
-                forcing_mean=moments.mean.repeat_interleave(3),
-                forcing_std=moments.std.repeat_interleave(3),
+                forcing_mean=moments.mean.repeat_interleave(self.around.size),
+                forcing_std=moments.std.repeat_interleave(self.around.size),
                 features=tuple(feature.name for feature in store.features),
                 units=tuple(feature.units for feature in store.features),
             )
@@ -211,7 +247,7 @@ class UpstreamData(lightning.LightningDataModule):
 
     def windows(self, split: int, num_steps: int, stride: int = 1) -> UpstreamWindows:
         """Windows of a split."""
-        return UpstreamWindows(self.store, *self.period(split), num_steps, stride)
+        return UpstreamWindows(self.store, *self.period(split), num_steps, stride, self.around)
 
     def _evaluation(self, split: int) -> EvaluationLoader:
         windows = self.windows(split, self.lead_steps, self.stride)

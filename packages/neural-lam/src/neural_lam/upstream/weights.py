@@ -24,6 +24,7 @@ from neural_lam.shell.errors import InputError
 
 __all__ = [
     "UpstreamCheckpoint",
+    "forcing_steps",
     "read_upstream_checkpoint",
     "translate_weights",
     "upstream_network",
@@ -134,6 +135,12 @@ def _translate(name: str) -> str:
 def translate_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Upstream's weights by our names."""
     return {_translate(name): value for name, value in weights.items()}
+
+
+def forcing_steps(checkpoint: UpstreamCheckpoint) -> dict[str, int]:
+    """Times around a forecast state whose forcing the model saw, by upstream's options."""
+    names = ("num_past_forcing_steps", "num_future_forcing_steps")
+    return {name: int(checkpoint.settings.get(name, 1)) for name in names}
 
 
 _KINDS: dict[str, Any] = {
