@@ -136,12 +136,25 @@ def test_it_trains_in_the_same_wrappers_as_graph_networks(wave_store):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_wavelets_keep_all_and_count_differences_eight_times():
+def test_wavelets_keep_all_and_count_differences_by_their_gain():
     image = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0)).double()
-    found = wavelets(image).unflatten(1, (4, 3))
+    found = wavelets(image, 8.0).unflatten(1, (4, 3))
     a, b, c, d = (image[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
     torch.testing.assert_close(found[:, 0], (a + b + c + d) / 4)
     torch.testing.assert_close(found[:, 1], 8 * (a + b - c - d) / 4)
     torch.testing.assert_close(found[:, 2], 8 * (a - b + c - d) / 4)
     torch.testing.assert_close(found[:, 3], 64 * (a - b - c + d) / 4)
-    assert wavelets(torch.ones(1, 1, 4, 4))[:, 1:].abs().max() == 0
+    assert wavelets(torch.ones(1, 1, 4, 4), 8.0)[:, 1:].abs().max() == 0
+
+
+def test_the_gain_reaches_the_network_and_must_be_positive():
+    one, eight = (
+        ConvLAM(graph((8, 8)), 3, 2, hidden_size=8, coarse_size=8, gain=gain) for gain in (1.0, 8.0)
+    )
+    eight.load_state_dict(one.state_dict())
+    for network in (one, eight):
+        torch.nn.init.ones_(network.output_layer.weight)
+    x = 0.01 * features((8, 8)).float()
+    assert (one(x, None) - eight(x, None)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="gain"):
+        ConvLAM(graph((8, 8)), 3, 2, gain=0.0)

@@ -9,7 +9,8 @@ import xarray as xr
 from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
 from neural_lam.data.module import GriddedData
 from neural_lam.networks.graph_lam import GraphLAM
-from neural_lam.predictors.direct import damping_factors, fit_day_guess
+from neural_lam.predictors.day_guess import fit_day_guess
+from neural_lam.predictors.direct import damping_factors
 from neural_lam.predictors.losses import interior_mean
 from neural_lam.training.building import build_direct_predictor
 from neural_lam.training.direct import DirectForecaster

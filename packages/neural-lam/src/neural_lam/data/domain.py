@@ -13,8 +13,8 @@ from neural_lam.data.statistics import Statistics, combine, moments, state_stati
 from neural_lam.fields.datastore import Datastore
 from neural_lam.graphs.graph import Graph, graph_from_dict, graph_to_dict
 from neural_lam.graphs.mesh import sphere_points
+from neural_lam.predictors.day_guess import DayGuess, fit_day_guess
 from neural_lam.predictors.derived import DERIVATIVES, DerivedScales, derived_scales
-from neural_lam.predictors.direct import DayGuess, fit_day_guess
 from neural_lam.predictors.series import centres
 from neural_lam.predictors.stencil import fit_stencil, stencil_residual
 from neural_lam.shell.errors import InputError

@@ -1,10 +1,10 @@
 r"""A convolutional U-Net on regular grids: gated blocks at half and at a quarter of the resolution.
 
 Two by two grid points become the channels of one: their mean, their differences along rows and
-columns, and the difference of these (Haar's wavelets). Fields are smooth, so that differences are
-small, and yet gradients and Laplacians are what moves them: each difference counts eight times, so
-that all channels are of one size. A block adds to its input what a 3 x 3 convolution and a gate
-make of it,
+columns, and the difference of these (Haar's wavelets). Where fields are smooth, differences are
+small, and yet gradients and Laplacians are what moves them: each difference may count several
+times, so that all channels are of one size. A block adds to its input what a 3 x 3 convolution and
+a gate make of it,
 
 .. math:: (p, q) = A * h, \qquad h \leftarrow h + B\,(\mathrm{SiLU}(p) \odot q),
 
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from neural_lam.graphs.graph import Graph
 from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.shell.checks import positive
 from neural_lam.shell.errors import InputError
 
 __all__ = [
@@ -42,8 +43,6 @@ __all__ = [
 
 # Bound of the outputs, in their usual sizes: beyond it, products of products run away in a rollout.
 _LIMIT = 10.0
-# What a difference of neighbours counts, in that of their mean.
-_GAIN = 8.0
 
 
 class Padding(NamedTuple):
@@ -93,13 +92,18 @@ def from_image(image: Tensor) -> Tensor:
     return image.flatten(2).permute(2, 0, 1)
 
 
-def wavelets(image: Tensor) -> Tensor:
-    """Means and differences of 2 x 2 points, ``(B, C, 2 y, 2 x)`` to ``(B, 4 C, y, x)``."""
+def wavelets(image: Tensor, gain: float) -> Tensor:
+    """Means and differences of 2 x 2 points, ``(B, C, 2 y, 2 x)`` to ``(B, 4 C, y, x)``.
+
+    Arguments:
+        image: Fields.
+        gain: What the difference of two points counts, in that of their mean.
+    """
     rows = image[..., ::2, :], image[..., 1::2, :]
-    mean, across = (rows[0] + rows[1]) / 2, _GAIN * (rows[0] - rows[1]) / 2
-    pairs = [(half[..., ::2], half[..., 1::2]) for half in (mean, across)]
+    halves = (rows[0] + rows[1]) / 2, gain * (rows[0] - rows[1]) / 2
+    pairs = [(half[..., ::2], half[..., 1::2]) for half in halves]
     means = [(left + right) / 2 for left, right in pairs]
-    return torch.cat(means + [_GAIN * (left - right) / 2 for left, right in pairs], dim=1)
+    return torch.cat(means + [gain * (left - right) / 2 for left, right in pairs], dim=1)
 
 
 class Convolution(nn.Module):
@@ -164,6 +168,8 @@ class ConvLAM(GridNetwork):
         num_blocks: Blocks at half the resolution, a half of them before and a half after the
             coarse ones.
         num_coarse_blocks: Blocks at a quarter.
+        gain: What the difference of two neighbouring points counts, in that of their mean: more
+            than 1 where fields are smooth and no derived ones are given.
 
     Raises:
         InputError: The grid has no rows and columns, or a size is too small.
@@ -178,14 +184,16 @@ class ConvLAM(GridNetwork):
         coarse_size: int = 64,
         num_blocks: int = 4,
         num_coarse_blocks: int = 2,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
+        positive(gain=gain)
         if graph.shape is None:
             raise InputError("ConvLAM needs a grid of rows and columns: use GraphLAM")
         for name, value in (("num_blocks", num_blocks), ("num_coarse_blocks", num_coarse_blocks)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        self.shape, self.padding = graph.shape, Padding(graph.wraps)
+        self.shape, self.padding, self.gain = graph.shape, Padding(graph.wraps), gain
         first = num_blocks // 2
         self.stem = Convolution(4 * num_inputs, hidden_size, self.padding)
         self.before = _blocks(first, hidden_size, self.padding)
@@ -218,7 +226,7 @@ class ConvLAM(GridNetwork):
     def forward(self, features: Tensor, embedded: None = None) -> Tensor:
         """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
         image = self._filled(to_image(features, self.shape))
-        hidden = self.before(self.stem(wavelets(image)))
+        hidden = self.before(self.stem(wavelets(image, self.gain)))
         hidden = self.after(hidden + self.up(self.coarse(self.down(hidden))))
         output = bounded(F.pixel_shuffle(self.head(hidden), 2))
         return from_image(output[..., : self.shape[0], : self.shape[1]])

@@ -15,7 +15,7 @@ from neural_lam.networks.grid_network import (
     make_width,
     wide,
 )
-from neural_lam.networks.hierarchy import KINDS, EdgeStates, Hierarchy, check_levels
+from neural_lam.networks.hi_lam import KINDS, EdgeStates, Hierarchy, check_levels
 from neural_lam.networks.layers import Messages, Save, fusion
 
 __all__ = ["HiLAMParallel"]
