@@ -67,6 +67,7 @@ def sample(
     scale: float | None = None,
     budget: int | None = None,
     max_evaluations: int | None = None,
+    device: str | None = None,
     output: str = "out/diffsmc/sample.nc",
     resume: bool = True,
     snapshots: int = 0,
@@ -85,6 +86,8 @@ def sample(
             function.
         budget: Evaluations that the default method is to get along with.
         max_evaluations: The run fails that needs more.
+        device: Where to compute: cpu, cuda, cuda:1, mps, or auto for an accelerator if there is
+            one; by default where the target is.
         output: File to write: NetCDF, or zarr if it ends in .zarr.
         resume: Keep the run beside the output while it lasts, and continue one that was
             killed; the result is the same bit for bit.
@@ -97,6 +100,8 @@ def sample(
         raise InputError("budget is of the default method: give it to diffsmc.Automatic")
     given = find_function(target) if isinstance(target, str) else target
     chosen = as_target(given, dim, scale)
+    if device is not None:
+        chosen = chosen.to(find_device(device))
     method = Automatic(budget=budget) if method is None else method
     generator = keyed_generator(check_seed(seed), device=chosen.start_mean.device)
     claim(output)
@@ -129,6 +134,24 @@ def sample(
     if store:
         store.discard()
     _print_evidence(output, data)
+
+
+def find_device(name: str) -> torch.device:
+    """Give a device by its name.
+
+    Raises:
+        InputError: There is no such device here.
+    """
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device {name!r} can't be used here: {reason}") from None
+    return device
 
 
 def find_function(path: str) -> Callable[[Tensor], Tensor]:
