@@ -38,6 +38,7 @@ from latentgeom.reports.evaluation import (
 from latentgeom.shell.checks import counts
 from latentgeom.shell.guards import NonFiniteGuard
 from latentgeom.shell.randomness import keyed_generator
+from latentgeom.shell.showing import in_a_line
 from latentgeom.training.isometric import IsometricAutoencoder
 
 __all__ = ["Curves", "Fitted", "fit"]
@@ -61,6 +62,9 @@ class Curves(NamedTuple):
     error_estimate: np.ndarray
     converged: np.ndarray
 
+    def __str__(self) -> str:
+        return in_a_line(self)
+
 
 class Fitted:
     """A latent space that was fitted to an array; arrays go in and out.
@@ -76,7 +80,7 @@ class Fitted:
 
     def __repr__(self) -> str:
         width = len(self.scaling.shift)
-        return f"Fitted({width} features -> {self.metric!r}, {len(self.splits.training)} learnt)"
+        return f"Fitted({width} features -> {self.metric}, {len(self.splits.training)} learnt)"
 
     @property
     def metric(self) -> Metric:
@@ -176,7 +180,7 @@ class Fitted:
         kinds = torch.zeros_like(kinds) if labels is None else torch.as_tensor(labels)[kinds]
         plane = LatentPlane(self.model.decode, self.metric, self.scale**2, codes, kinds)
         batch = self._random(codes, num_pairs, 0)
-        save(draw_latent_plane(plane, batch, repr(self.metric)), Path(path))
+        save(draw_latent_plane(plane, batch, str(self.metric)), Path(path))
 
 
 class _Bar(lightning.Callback):

@@ -12,6 +12,7 @@ from latentgeom.data.scaling import DEFAULT, Affine, Scaling
 from latentgeom.shell.checks import counts
 from latentgeom.shell.errors import InputError
 from latentgeom.shell.loading import EvaluationLoader
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Arrays"]
 
@@ -36,6 +37,8 @@ class Arrays(lightning.LightningDataModule):
         test_share: Share for testing; all numbers in reports come from these.
     """
 
+    __str__ = in_a_line
+
     def __init__(
         self,
         path: str,
@@ -59,9 +62,6 @@ class Arrays(lightning.LightningDataModule):
         self._table: Table | None = None
         self._scaled: Affine | None = None
         self._splits: Splits | None = None
-
-    def __repr__(self) -> str:
-        return f"Arrays({self.path!r}, labels={self.labels!r})"
 
     def _read(self) -> Table:
         if self._table is None:

@@ -7,6 +7,7 @@ from latentgeom.data.observations import Observations, Samples, split
 from latentgeom.data.partners import PairLoader
 from latentgeom.shell.checks import counts
 from latentgeom.shell.loading import EvaluationLoader
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Digits"]
 
@@ -19,7 +20,13 @@ class Digits(lightning.LightningDataModule):
         seed: Seed of the split and of the order of training.
         num_validation: Digits for validation.
         num_test: Digits for testing; all numbers in reports come from these.
+
+    References:
+        Alpaydin & Kaynak (1998), Optical Recognition of Handwritten Digits,
+        https://doi.org/10.24432/C50P49.
     """
+
+    __str__ = in_a_line
 
     num_features = 64
 

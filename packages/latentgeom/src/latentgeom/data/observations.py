@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentgeom.shell.randomness import keyed_generator
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Observations", "Samples", "Splits", "held_out", "split"]
 
@@ -19,6 +20,9 @@ class Samples(NamedTuple):
     y: Tensor
     sample_index: Tensor
 
+    def __str__(self) -> str:
+        return in_a_line(self)
+
 
 class Observations:
     """Observations with labels, read by index.
@@ -28,14 +32,13 @@ class Observations:
         y: Labels, ``(N,)``.
     """
 
+    __str__ = in_a_line
+
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
 
     def __len__(self) -> int:
         return len(self.x)
-
-    def __repr__(self) -> str:
-        return f"Observations({len(self)} of {self.x.shape[-1]} features)"
 
     def __getitem__(self, index: Tensor) -> Samples:
         return Samples(self.x[index], self.y[index], index)

@@ -78,7 +78,11 @@ def levi_civita(metric_tensor: Field) -> Connection:
 
 
 def riemann(metric_tensor: Field, z: Tensor) -> Tensor:
-    r"""Curvature tensor :math:`R^l{}_{kij}`, ``(..., l, k, i, j)``."""
+    r"""Curvature tensor :math:`R^l{}_{kij}`, ``(..., l, k, i, j)``.
+
+    References:
+        Lee (2018), Introduction to Riemannian Manifolds, chapter 7.
+    """
     gamma = christoffel(metric_tensor, z)
     slope = derivative(lambda x: christoffel(metric_tensor, x), z)
     twisted = torch.einsum("...ljki->...lkij", slope)

@@ -10,6 +10,9 @@ An immersion knows where a point goes, :math:`f(x) \in \mathbb{R}^D`, and how to
     H(s) = \partial^2_\delta \langle s, f(R_x(\delta)) \rangle ,
 
 so charts (:math:`R_x(\delta) = x + \delta`) and surfaces given by a projection share one code.
+
+References:
+    do Carmo (1992), Riemannian Geometry, chapter 6.
 """
 
 import math
@@ -22,11 +25,15 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 from typing_extensions import override
 
+from latentgeom.shell.showing import in_a_line
+
 __all__ = ["Chart", "Immersion", "hessian", "jacobian"]
 
 
 class Immersion(nn.Module, ABC):
     """A map of ``num_coordinates`` numbers, with ``dim`` degrees of freedom, into R^D."""
+
+    __str__ = in_a_line
 
     dim: int
     num_coordinates: int
@@ -146,6 +153,9 @@ def jacobian(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Images ``(..., D)`` and Jacobians ``(..., D, d)``.
+
+    References:
+        Griewank & Walther (2008), Evaluating Derivatives, chapter 3, for forward accumulation.
     """
     function, origin = immersion.local(x)
 
@@ -164,6 +174,9 @@ def hessian(immersion: Immersion, x: Tensor, covector: Tensor) -> Tensor:
         immersion: Map to differentiate.
         x: Points, ``(..., n)``.
         covector: Constant weights of the outputs, ``(..., D)``.
+
+    References:
+        Pearlmutter (1994), Fast Exact Multiplication by the Hessian.
     """
     if immersion.differentiates_backward_forward:
         try:

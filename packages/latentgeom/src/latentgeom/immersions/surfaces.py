@@ -91,6 +91,9 @@ class Ellipsoid(_Surface):
 
     Arguments:
         axes: Half axes ``a``, ``(n,)``, all positive; equal ones make a sphere.
+
+    References:
+        Karney (2013), Algorithms for Geodesics, https://doi.org/10.1007/s00190-012-0578-z.
     """
 
     axes: Tensor

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentgeom.shell.showing import in_a_line
+
 __all__ = ["FrechetMean", "GeodesicBatch", "karcher_mean", "normalised"]
 
 _STEPS, _HALVINGS = 500, 40
@@ -42,6 +44,9 @@ class GeodesicBatch(NamedTuple):
     converged: Tensor
     iterations: Tensor
 
+    def __str__(self) -> str:
+        return in_a_line(self)
+
 
 class FrechetMean(NamedTuple):
     """A mean and the geodesics that lead to it.
@@ -60,6 +65,9 @@ class FrechetMean(NamedTuple):
     variance: Tensor
     converged: bool
     iterations: int
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 def normalised(points: Tensor, weights: Tensor | None) -> Tensor:
@@ -95,6 +103,10 @@ def karcher_mean(
         weights: Weights that sum to one, ``(K,)``.
         start: First mean, ``(d,)``.
         tolerance: Length of the gradient, relative to the root of the variance, at rest.
+
+    References:
+        Afsari, Tron & Vidal (2013), On the Convergence of Gradient Descent for Finding the
+        Riemannian Center of Mass.
     """
 
     def pulled(mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -124,6 +124,10 @@ class Diffeomorphism(Metric):
         metric: Metric in its own coordinates.
         to_inner: Map of our coordinates to those of ``metric``, ``(..., d) -> (..., d)``.
         from_inner: Its inverse.
+
+    References:
+        Diepeveen (2024), Pulling Back Symmetric Riemannian Geometry for Data Analysis,
+        arXiv:2403.06612.
     """
 
     def __init__(
@@ -249,7 +253,12 @@ class Diffeomorphism(Metric):
 
 
 def poincare_ball(dim: int, curvature: float = -1.0) -> Diffeomorphism:
-    """Hyperbolic space in the coordinates of the Poincaré ball of radius ``1/sqrt(-curvature)``."""
+    """Hyperbolic space in the coordinates of the Poincaré ball of radius ``1/sqrt(-curvature)``.
+
+    References:
+        Nickel & Kiela (2017), Poincaré Embeddings for Learning Hierarchical Representations,
+        arXiv:1705.08039.
+    """
     if curvature >= 0:
         raise ValueError(f"curvature of a Poincaré ball must be negative, got {curvature}")
     return Diffeomorphism(
@@ -260,7 +269,11 @@ def poincare_ball(dim: int, curvature: float = -1.0) -> Diffeomorphism:
 
 
 def half_plane(dim: int = 2) -> Diffeomorphism:
-    """Hyperbolic space of curvature -1 in upper half space coordinates, the last one positive."""
+    """Hyperbolic space of curvature -1 in upper half space coordinates, the last one positive.
+
+    References:
+        Cannon, Floyd, Kenyon & Parry (1997), Hyperbolic Geometry, section 7.
+    """
     return Diffeomorphism(
         ConstantCurvature(dim, -1.0), cc.half_plane_to_tangent, cc.tangent_to_half_plane
     )
@@ -274,6 +287,9 @@ def poincare_ellipsoid(shape: Tensor, curvature: float = -1.0) -> Diffeomorphism
     Arguments:
         shape: Symmetric positive definite :math:`A`, ``(d, d)``.
         curvature: Negative sectional curvature.
+
+    References:
+        Fadel, Paulsen & Brefeld (2023), Exploring the Poincaré Ellipsis, for the name.
     """
     if not torch.allclose(shape, shape.mT) or not (torch.linalg.eigvalsh(shape) > 0).all():
         raise ValueError("shape must be a symmetric positive definite matrix")

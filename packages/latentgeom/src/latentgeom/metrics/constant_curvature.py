@@ -40,7 +40,7 @@ from latentgeom.metrics.coordinates import (
     tangent_to_half_plane,
     tangent_to_stereographic,
 )
-from latentgeom.metrics.far_out import far_dist, far_exp, far_geodesic, far_log, far_turn
+from latentgeom.metrics.far_out import far_dist, far_exp, far_geodesic, far_log, far_turn, nowhere
 from latentgeom.metrics.trigonometry import (
     arc_ratio,
     as_curvature,
@@ -147,7 +147,7 @@ def dist(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
         2 * torch.atan2(root * torch.where(series, 1.0, half), safe_norm(toward * scale) / 2) / root
     )
     near = torch.where(series, 2 * half * asinhc(torch.where(series, x, 0.0)), arc)
-    if not bool(far.any()):
+    if nowhere(far):
         return near.to(dtype)
     return torch.where(far, far_dist(u, v, k, far), near).to(dtype)
 
@@ -272,7 +272,7 @@ def exp_frame(u: Tensor, a: Tensor, curvature: float | Tensor) -> Tensor:
     space = space + sinc(y) * (a_near - k * half_versine(x) * u_near * toward)
     height = cos_t * cos_r - k * sinc(y) * sinc(x) * toward
     near = space * arc_ratio(dot(space, space), height, k)
-    if not bool(far.any()):
+    if nowhere(far):
         return near.to(dtype)
     return torch.where(far, far_exp(u, a, k, far), near).to(dtype)
 
@@ -310,7 +310,7 @@ def log_frame(u: Tensor, v: Tensor, curvature: float | Tensor) -> Tensor:
     p = y - k * half_versine(x_u) * u_near * dot(u_near, y) - sinc(x_u) * cos_v * u_near
     cos = cos_u * cos_v + k * sinc(x_u) * dot(u_near, y)
     near = p * arc_ratio(dot(p, p), cos, k)
-    if not bool(far.any()):
+    if nowhere(far):
         return near.to(dtype)
     with torch.no_grad():
         close = -k * dist(u, v, k).square() < 1.0
@@ -345,7 +345,7 @@ def geodesic(u: Tensor, v: Tensor, t: Tensor, curvature: float | Tensor) -> Tens
     near_u, near_v = (torch.where(far, 0.0, x) for x in (u, v))
     step = log_frame(near_u, near_v, k)
     near = exp_frame(near_u.expand_as(t * step), t * step, k)
-    if not bool(far.any()):
+    if nowhere(far):
         return near.to(dtype)
     return torch.where(far, far_geodesic(u, v, t, length, k, far), near).to(dtype)
 
@@ -380,7 +380,7 @@ def transp_frame(u: Tensor, v: Tensor, a: Tensor, curvature: float | Tensor) -> 
     near_u, near_v = (torch.where(far, 0.0, x) for x in (u, v))
     p, q = tangent_to_stereographic(near_u, k), tangent_to_stereographic(near_v, k)
     near = _rotate_by_excess(p, q, a, k)
-    if not bool(far.any()):
+    if nowhere(far):
         return near.to(dtype)
     return torch.where(far, far_turn(u, v, a, k, far), near).to(dtype)
 

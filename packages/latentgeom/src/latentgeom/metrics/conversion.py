@@ -7,6 +7,10 @@ geoopt has the manifold parameters and Riemannian optimisers; distances are ours
 - ``Stereographic(k)`` and ``PoincareBall(c)`` have :math:`\kappa = k` and :math:`-c`;
 - ``Sphere()`` has :math:`\kappa = 1` and points :math:`(C, S \hat u)`;
 - ``Euclidean()`` has :math:`\kappa = 0`.
+
+References:
+    Kochurov, Karimov & Kozlukov (2020), Geoopt: Riemannian Optimization in PyTorch,
+    arXiv:2005.02819.
 """
 
 import geoopt

@@ -2,6 +2,9 @@ r"""Metrics to choose: closed-form distances, geodesics, exponentials and transp
 
 The constant-curvature spaces use tangent coordinates
 (:mod:`latentgeom.metrics.constant_curvature`); :mod:`latentgeom.metrics.charts` has others.
+
+References:
+    Lee (2018), Introduction to Riemannian Manifolds, chapter 3.
 """
 
 import math
@@ -98,6 +101,10 @@ class ConstantCurvature(Metric):
         curvature: Sectional curvature: ``1 / radius**2`` of a sphere, negative for
             hyperbolic space.
         learnable: Whether training may change the curvature, its sign included.
+
+    References:
+        Skopek, Ganea & Bécigneul (2020), Mixed-Curvature Variational Autoencoders,
+        arXiv:1911.08411, for one family through zero.
     """
 
     curvature: Tensor
@@ -203,6 +210,9 @@ class Product(Metric):
 
     Arguments:
         metrics: Factors, in the order of their coordinates.
+
+    References:
+        Gu, Sala, Gunel & Ré (2019), Learning Mixed-Curvature Representations in Product Spaces.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -212,6 +222,11 @@ class Product(Metric):
         self.factors = nn.ModuleList(metrics)
         self.dims = [metric.dim for metric in metrics]
         self.dim = sum(self.dims)
+
+    @property
+    def metrics(self) -> list[nn.Module]:
+        """The factors."""
+        return list(self.factors)
 
     def _each(self, method: str, *points: Tensor) -> list[Tensor]:
         wide = torch.broadcast_tensors(*points)  # type: ignore[no-untyped-call]
@@ -327,7 +342,11 @@ def sphere(dim: int, radius: float = 1.0) -> ConstantCurvature:
 
 
 def hyperbolic(dim: int, curvature: float = -1.0) -> ConstantCurvature:
-    """Hyperbolic space in tangent coordinates at the origin of the Lorentz model."""
+    """Hyperbolic space in tangent coordinates at the origin of the Lorentz model.
+
+    References:
+        Cannon, Floyd, Kenyon & Parry (1997), Hyperbolic Geometry, section 7.
+    """
     if not -math.inf < curvature < 0:
         raise ValueError(f"curvature of a hyperbolic space must be negative, got {curvature}")
     return ConstantCurvature(dim, curvature)

@@ -2,6 +2,10 @@ r"""Hyperbolic space far from the origin, where sines overflow and coordinates l
 
 Everything here divides by the growth :math:`e^r` before it adds up, or works with logarithms.
 Each function answers where ``far`` says so; elsewhere its value is harmless and meaningless.
+
+References:
+    Mishne, Wan, Wang & Yang (2023), The Numerical Stability of Hyperbolic Representation
+    Learning, arXiv:2211.00181.
 """
 
 import torch
@@ -18,7 +22,7 @@ from latentgeom.metrics.trigonometry import (
     safe_unit,
 )
 
-__all__ = ["far_dist", "far_exp", "far_geodesic", "far_log", "far_turn"]
+__all__ = ["far_dist", "far_exp", "far_geodesic", "far_log", "far_turn", "nowhere"]
 
 
 def _log_half_chord(u: Tensor, v: Tensor, k: Tensor) -> Tensor:
@@ -134,3 +138,11 @@ def far_turn(u: Tensor, v: Tensor, a: Tensor, k: Tensor, far: Tensor) -> Tensor:
     turn = -2 * real * sinh2 * (x * across - y * n) / size
     twice = -2 * sinh2.square() * (dot(across, across) * x * n + y * across) / size
     return a + turn + twice
+
+
+def nowhere(mask: Tensor) -> bool:
+    """Whether a mask is known to be empty, so that what it is for needn't be computed.
+
+    Asked on the CPU only: an accelerator would be waited for.
+    """
+    return mask.device.type == "cpu" and not bool(mask.any())

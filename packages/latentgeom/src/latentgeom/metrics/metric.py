@@ -9,6 +9,9 @@ A metric :math:`G(z)` on coordinates :math:`z \in \mathbb{R}^d` gives
 
 and with them distances, geodesics, exponential and logarithm, parallel transport: in
 closed form where there is one, by the solvers of :mod:`latentgeom.pullback.numerical` otherwise.
+
+References:
+    Lee (2018), Introduction to Riemannian Manifolds, chapters 2, 5 and 6.
 """
 
 from abc import ABC, abstractmethod
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgeom.metrics.answers import FrechetMean, GeodesicBatch, karcher_mean, normalised
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Metric", "check_points"]
 
@@ -44,6 +48,8 @@ class Metric(nn.Module, ABC):
 
     All methods broadcast over leading dimensions; vectors are coordinate vectors.
     """
+
+    __str__ = in_a_line
 
     dim: int
 

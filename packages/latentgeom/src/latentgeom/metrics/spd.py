@@ -35,6 +35,9 @@ class PositiveDefinite(Metric):
 
     Arguments:
         size: Rows ``n`` of the matrices; the dimension is ``n (n + 1) / 2``.
+
+    References:
+        Pennec, Fillard & Ayache (2006), A Riemannian Framework for Tensor Computing.
     """
 
     basis: Tensor

@@ -62,6 +62,10 @@ def relaxed_distortion(relative: Tensor) -> Tensor:
 
     Arguments:
         relative: Relative metrics of a sample, ``(B, d, d)``.
+
+    References:
+        Lee, Yoon, Son & Park (2022), Regularized Autoencoders for Isometric Representation
+        Learning.
     """
     square = relative.square().sum((-2, -1)).mean()
     trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1).mean()
@@ -76,5 +80,10 @@ def conformal_distortion(relative: Tensor) -> Tensor:
 
 
 def volume_distortion(relative: Tensor) -> Tensor:
-    r"""Volume alone, the variance of :math:`\log\det S` over a sample ``(B, d, d)``."""
+    r"""Volume alone, the variance of :math:`\log\det S` over a sample ``(B, d, d)``.
+
+    References:
+        Nazari, Damrich & Hamprecht (2023), Geometric Autoencoders: What You See is What You
+        Decode, arXiv:2306.17638.
+    """
     return torch.logdet(relative).var()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgeom.metrics.metric import Metric
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Autoencoder", "Perceptron", "SizedAutoencoder"]
 
@@ -23,10 +24,17 @@ class Perceptron(nn.Module):
         in_features: Width of the input.
         out_features: Width of the output.
         hidden: Widths of the hidden layers.
+
+    References:
+        Elfwing, Uchibe & Doya (2018), Sigmoid-Weighted Linear Units for Neural Network Function
+        Approximation in Reinforcement Learning, for SiLU.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, in_features: int, out_features: int, hidden: Sequence[int]) -> None:
         super().__init__()
+        self.in_features, self.out_features, self.hidden = in_features, out_features, list(hidden)
         widths = [in_features, *hidden, out_features]
         layers: list[nn.Module] = []
         for width, following in pairwise(widths):
@@ -52,6 +60,8 @@ class Autoencoder(nn.Module):
         metric: The chosen metric, of dimension ``d``.
     """
 
+    __str__ = in_a_line
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, metric: Metric) -> None:
         super().__init__()
         self.encoder, self.decoder, self.metric = encoder, decoder, metric
@@ -74,6 +84,8 @@ class SizedAutoencoder(nn.Module):
         metric: The chosen metric.
         hidden: Widths of the encoder's hidden layers; the decoder's are the reverse.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, metric: Metric, hidden: Sequence[int] = (128, 64)) -> None:
         super().__init__()

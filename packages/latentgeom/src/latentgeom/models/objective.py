@@ -19,6 +19,7 @@ from torch import Tensor
 
 from latentgeom.models.latent_model import Learnt
 from latentgeom.models.losses import isometry_loss, relative_metric
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Objective", "isometric_objective", "isometry_at", "points_between", "reconstruction_of"]
 
@@ -33,6 +34,9 @@ class Objective(NamedTuple):
 
     reconstruction: Tensor
     isometry: Tensor
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 def reconstruction_of(model: Learnt, x: Tensor, z: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def _pair_indices(count: int, start: int, stop: int) -> np.ndarray:
 
 
 def _fingerprint(points: Tensor, settings: str) -> str:
-    digest = hashlib.sha256(points.numpy().tobytes())
+    digest = hashlib.sha256(points.cpu().numpy().tobytes())
     digest.update(repr((tuple(points.shape), settings)).encode())
     return digest.hexdigest()
 
@@ -101,10 +101,10 @@ def distance_matrix(
     bar = tqdm(total=total, initial=int(done.sum()) * chunk, desc="distances", unit="pair")
     for number in np.flatnonzero(~done).tolist():
         start, stop = number * chunk, min((number + 1) * chunk, total)
-        i, j = torch.from_numpy(_pair_indices(count, start, stop)).unbind(-1)
+        i, j = torch.from_numpy(_pair_indices(count, start, stop)).to(points.device).unbind(-1)
         batch = solve(points[i], points[j])
-        _array(group, "length")[start:stop] = batch.length.numpy()
-        _array(group, "converged")[start:stop] = batch.converged.numpy()
+        _array(group, "length")[start:stop] = batch.length.cpu().numpy()
+        _array(group, "converged")[start:stop] = batch.converged.cpu().numpy()
         _array(group, "done")[number : number + 1] = True
         bar.update(stop - start)
     bar.close()

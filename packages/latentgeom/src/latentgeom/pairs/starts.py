@@ -45,7 +45,8 @@ def bent_curves(
     shape = (len(a), 1, space.dim)
     draw = torch.randn(shape, generator=generator, dtype=a.dtype, device=generator.device).to(a)
     size = amplitude * torch.linalg.vector_norm(b - a, dim=-1)[:, None, None]
-    wave = torch.linspace(0, math.pi, num_segments + 1).to(a)[1:-1, None].sin()
+    wave = torch.linspace(0, math.pi, num_segments + 1, dtype=a.dtype, device=a.device)
+    wave = wave[1:-1, None].sin()
     inner = bent(space, line[:, 1:-1], size * wave * draw)
     return torch.cat([line[:, :1], inner, line[:, -1:]], 1)
 
@@ -118,6 +119,10 @@ def graph_curves(
         pairs: Indices of the end points, ``(P, 2)``.
         num_neighbors: Neighbours of each code.
         num_segments: Segments of the curves.
+
+    References:
+        Tenenbaum, de Silva & Langford (2000), A Global Geometric Framework for Nonlinear
+        Dimensionality Reduction.
     """
     from scipy.sparse.csgraph import dijkstra
     from sklearn.neighbors import kneighbors_graph

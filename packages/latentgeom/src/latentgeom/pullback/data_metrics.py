@@ -62,6 +62,10 @@ class LocalVariance(NumericalMetric):
         bandwidth: Width :math:`\sigma` of the neighbourhoods.
         floor: Regulariser :math:`\rho`: far from the data distances grow by its inverse root.
         solver: How geodesics are solved.
+
+    References:
+        Arvanitidis, Hansen & Hauberg (2016), A Locally Adaptive Normal Distribution,
+        arXiv:1606.02518.
     """
 
     data: Tensor
@@ -143,6 +147,9 @@ class LocalAverage(NumericalMetric):
         tensors: Their positive definite metric tensors, ``(N, d, d)``.
         bandwidth: Width of the weights.
         solver: How geodesics are solved.
+
+    References:
+        Hauberg, Freifeld & Black (2012), A Geometric Take on Metric Learning.
     """
 
     centres: Tensor
@@ -188,7 +195,9 @@ def _groups(data: Tensor, labels: Tensor, floor: float) -> tuple[Tensor, Tensor,
     means = torch.stack([part.mean(0) for part in parts])
     spread = torch.stack([torch.cov(part.mT, correction=0) for part in parts])
     identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
-    shares = torch.tensor([len(part) / len(data) for part in parts]).to(data)
+    shares = torch.tensor(
+        [len(part) / len(data) for part in parts], dtype=data.dtype, device=data.device
+    )
     return means, spread + floor * identity, shares
 
 
@@ -219,6 +228,9 @@ def local_discriminants(
         bandwidth: Width of the weights.
         floor: Regulariser :math:`\rho` of the covariances within classes.
         solver: How geodesics are solved.
+
+    References:
+        Hastie & Tibshirani (1996), Discriminant Adaptive Nearest Neighbor Classification.
     """
     means, covariances, shares = _groups(data, labels, floor)
     gaps = means - means.unsqueeze(1)

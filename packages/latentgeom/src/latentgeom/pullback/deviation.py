@@ -20,6 +20,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from latentgeom.shell.showing import in_a_line
+
 __all__ = ["RadialDeviation", "fit_deviation", "radial_deviation"]
 
 
@@ -31,7 +33,12 @@ class RadialDeviation(nn.Module):
         rates: Positive :math:`\lambda`, ``(K,)``.
         out_features: Number ``D`` of observations.
         floor: Precision :math:`\zeta` far from all centres.
+
+    References:
+        Que & Belkin (2016), Back to the Future: Radial Basis Function Networks Revisited.
     """
+
+    __str__ = in_a_line
 
     centres: Tensor
     rates: Tensor

@@ -36,6 +36,7 @@ from latentgeom.pullback.numerical import NumericalMetric
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.elements import chords
 from latentgeom.relaxation.newton import relax, verified
+from latentgeom.shell.showing import in_a_line
 from latentgeom.solvers.boundary import check_segments
 from latentgeom.solvers.memory import pairs_at_once
 from latentgeom.solvers.reader import Reader
@@ -53,6 +54,8 @@ class Ensemble(nn.Module):
     Arguments:
         members: Maps ``(..., d) -> (..., D)``.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -136,6 +139,10 @@ def ensemble_geodesics(
     Returns:
         Curves; ``length`` is the root of twice the expected energy, and ``error_estimate`` how
         far it may be from that of the discrete minimum.
+
+    References:
+        Syrota, Moreno-Muñoz & Hauberg (2024), Decoder Ensembling for Learned Latent Geometries,
+        arXiv:2408.07507.
     """
     check_segments(a, b, num_segments)
     for name, points in (("a", a), ("b", b)):

@@ -6,6 +6,9 @@ The distance is differentiable in its end points by the first variation of the l
 
 zero where the points coincide, and in the metric's parameters by the envelope theorem.  Second
 derivatives are refused.  Where a solver doesn't converge the answer is NaN.
+
+References:
+    Milnor (1963), Morse Theory, section 12, for the first variation.
 """
 
 from collections.abc import Callable
@@ -48,7 +51,9 @@ class _Once(torch.autograd.Function):
 
 
 def _fine_times(nodes: Tensor) -> Tensor:
-    return torch.linspace(0, 1, _BETWEEN * (nodes.shape[1] - 1) + 1, dtype=torch.float64)
+    return torch.linspace(
+        0, 1, _BETWEEN * (nodes.shape[1] - 1) + 1, dtype=torch.float64, device="cpu"
+    )
 
 
 class NumericalMetric(Metric):

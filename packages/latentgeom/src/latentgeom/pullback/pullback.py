@@ -25,6 +25,7 @@ from latentgeom.metrics import constant_curvature as cc
 from latentgeom.metrics.answers import FrechetMean, GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.pullback.numerical import NumericalMetric
+from latentgeom.shell.showing import in_a_line
 from latentgeom.solvers.boundary import geodesics
 from latentgeom.solvers.means import frechet_mean
 from latentgeom.solvers.solver import DEFAULT, Solver
@@ -57,6 +58,10 @@ class Pullback(NumericalMetric):
         decoder: Smooth map ``(..., d) -> (..., D)``.
         dim: Dimension ``d``.
         solver: How geodesics are solved.
+
+    References:
+        Shao, Kumar & Fletcher (2018), The Riemannian Geometry of Deep Generative Models,
+        arXiv:1711.08014.
     """
 
     def __init__(self, decoder: Map, dim: int, solver: Solver = DEFAULT) -> None:
@@ -71,7 +76,10 @@ class Pullback(NumericalMetric):
     @override
     def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
         r"""By derivatives of the map, :math:`(J^\top J)^{-1} J^\top f''[u, w]`."""
-        first, basis = z.unsqueeze(-2).expand_as(w), torch.eye(self.dim).to(z)
+        first, basis = (
+            z.unsqueeze(-2).expand_as(w),
+            torch.eye(self.dim, dtype=z.dtype, device=z.device),
+        )
         try:
             bend = _pushed(_pushed(self.chart.decoder, u.unsqueeze(-2).expand_as(w)), w)(first)
         except (NotImplementedError, RuntimeError):  # activations without a third derivative
@@ -116,6 +124,10 @@ class EnrichedPullback(NumericalMetric):
         ambient: Metric of the observations, of dimension ``D``.
         dim: Dimension ``d``.
         solver: How geodesics are solved.
+
+    References:
+        Arvanitidis, Hauberg & Schölkopf (2021), Geometrically Enriched Latent Spaces,
+        arXiv:2008.00565.
     """
 
     def __init__(
@@ -191,6 +203,8 @@ class Stacked(nn.Module):
         maps: Maps ``(..., d) -> (..., D_k)``.
     """
 
+    __str__ = in_a_line
+
     def __init__(self, maps: list[nn.Module]) -> None:
         super().__init__()
         self.maps = nn.ModuleList(maps)
@@ -214,7 +228,7 @@ def ellipsoid(axes: Sequence[float], solver: Solver = DEFAULT) -> Pullback:
         raise ValueError(f"axes must be two or more positive numbers, got {list(axes)}")
 
     def embed(z: Tensor) -> Tensor:
-        return cc.tangent_to_ambient(z, 1.0) * torch.tensor(axes).to(z)
+        return cc.tangent_to_ambient(z, 1.0) * torch.tensor(axes, dtype=z.dtype, device=z.device)
 
     return Pullback(embed, len(axes) - 1, solver)
 

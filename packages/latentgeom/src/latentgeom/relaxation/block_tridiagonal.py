@@ -52,6 +52,9 @@ def factorize(diagonal: Tensor, upper: Tensor) -> Factorization:
 
     Returns:
         Factors; where ``positive`` is false they are finite and meaningless.
+
+    References:
+        Golub & Van Loan (2013), Matrix Computations, section 4.5.
     """
     factor, positive = _cholesky(diagonal[:, 0])
     cholesky, coupling = [factor], []

@@ -36,10 +36,10 @@ _ORDER = 6
 @lru_cache(maxsize=64)
 def _weights(offsets: tuple[int, ...], derivative: int) -> tuple[float, ...]:
     """Weights of the ``derivative``-th derivative at 0 from values at integer ``offsets``."""
-    nodes = torch.tensor(offsets, dtype=torch.float64)
-    powers = torch.arange(len(offsets), dtype=torch.float64)
+    nodes = torch.tensor(offsets, dtype=torch.float64, device="cpu")
+    powers = torch.arange(len(offsets), dtype=torch.float64, device="cpu")
     vandermonde = nodes ** powers[:, None]
-    right = torch.zeros(len(offsets), dtype=torch.float64)
+    right = torch.zeros(len(offsets), dtype=torch.float64, device="cpu")
     right[derivative] = float(derivative) if derivative else 1.0
     return tuple(torch.linalg.solve(vandermonde, right).tolist())
 

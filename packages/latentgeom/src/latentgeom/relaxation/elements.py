@@ -149,6 +149,9 @@ def interpolation(grid: Grid, times: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Indices ``(M, w)`` of nodes near each time and their Lagrange weights ``(M, w)``.
+
+    References:
+        Berrut & Trefethen (2004), Barycentric Lagrange Interpolation.
     """
     known, wanted = (x.double().cpu().numpy() for x in (grid.times, times))
     first, width = _windows(grid, known, wanted)

@@ -130,7 +130,7 @@ def smallest_ritz_value(immersion: Immersion, grid: Grid, inner: Tensor, image: 
     none = torch.zeros_like(image[:, 0, 0])
     problem = _quadratic(immersion, grid, inner, image, none)
     generator = torch.Generator(device="cpu").manual_seed(0)
-    draw = torch.randn(inner.shape[1:], generator=generator, dtype=torch.float64)
+    draw = torch.randn(inner.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
     residual = torch.zeros_like(problem.gradient) + draw[:, : problem.gradient.shape[-1]].to(inner)
     previous = torch.zeros_like(residual)
     diagonal, off = [], []

@@ -292,6 +292,10 @@ def relax(
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Steps.
         newton: Whether to use second derivatives.
+
+    References:
+        Marquardt (1963), An Algorithm for Least-Squares Estimation of Nonlinear Parameters, for
+        the damping.
     """
     outcome, part = _beginning(immersion, grid, nodes)
     for count in range(1, max_iterations + 1):
@@ -301,10 +305,15 @@ def relax(
             part = part._replace(bend=hessian(immersion, part.inner, grid.force(part.image)))
         step = _rounded(_step(immersion, grid, part), part)
         done = (step.decrement <= tolerance) & (part.damping <= _LARGEST)
-        if bool(done.any()):
-            last = _last_step(immersion, grid, part.take(done), step.take(done), count)
-            outcome = _stored(outcome, part.rows[done], last)
-            part, step = part.take(~done), step.take(~done)
+        ended = done.nonzero().squeeze(-1)
+        if ended.numel():
+            finished = part.take(ended)
+            last = _last_step(immersion, grid, finished, step.take(ended), count)
+            outcome = _stored(outcome, finished.rows, last)
+            if ended.numel() == done.numel():
+                return outcome
+            going = (~done).nonzero().squeeze(-1)
+            part, step = part.take(going), step.take(going)
         if part.rows.numel():
             part = _advance(immersion, grid, part, step)
     if part.rows.numel():

@@ -77,9 +77,9 @@ def polygon(image: Tensor) -> Tensor:
 def _reader(polynomial: bool, num_segments: int, degree: int, count: int) -> Tensor:
     """Matrix that reads nodes of a grid at ``count + 1`` equal steps, ``(count + 1, N + 1)``."""
     grid = lobatto(num_segments, degree) if polynomial else chords(num_segments, degree)
-    times = torch.linspace(0, 1, count + 1, dtype=torch.float64)
+    times = torch.linspace(0, 1, count + 1, dtype=torch.float64, device="cpu")
     index, weights = interpolation(grid, times)
-    empty = torch.zeros(count + 1, num_segments + 1, dtype=torch.float64)
+    empty = torch.zeros(count + 1, num_segments + 1, dtype=torch.float64, device="cpu")
     return empty.scatter_add_(1, index, weights)
 
 

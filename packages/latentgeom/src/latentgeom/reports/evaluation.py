@@ -10,6 +10,10 @@ induced to chosen geodesic distances over pairs,
         \Big/ \min_{ij} \frac{d_J(i, j)}{d_h(i, j)} \ge 1 ,
 
 one exactly for an isometry up to scale on those pairs.
+
+References:
+    Sala, De Sa, Gu & Ré (2018), Representation Tradeoffs for Hyperbolic Embeddings,
+    arXiv:1804.03329, for the worst-case distortion.
 """
 
 from collections.abc import Callable
@@ -21,6 +25,7 @@ from torch import Tensor
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
 from latentgeom.pullback.pullback import Pullback
+from latentgeom.shell.showing import in_a_line
 from latentgeom.solvers.solver import DEFAULT, Solver
 
 __all__ = ["DistortionReport", "as_metric", "distortion", "induced_geodesics", "random_pairs"]
@@ -60,13 +65,16 @@ class DistortionReport(NamedTuple):
     num_pairs: int
     worst: list[int]
 
+    def __str__(self) -> str:
+        return in_a_line(self)
+
 
 def random_pairs(count: int, num_pairs: int, *, generator: torch.Generator) -> Tensor:
     """Pairs of different indices below ``count``, ``(num_pairs, 2)``."""
     if count < 2:
         raise ValueError(f"pairs need at least 2 codes, got {count}")
-    first = torch.randint(count, (num_pairs,), generator=generator)
-    shift = torch.randint(1, count, (num_pairs,), generator=generator)
+    first = torch.randint(count, (num_pairs,), generator=generator, device=generator.device)
+    shift = torch.randint(1, count, (num_pairs,), generator=generator, device=generator.device)
     return torch.stack([first, (first + shift) % count], -1)
 
 

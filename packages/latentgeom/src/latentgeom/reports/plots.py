@@ -5,6 +5,9 @@ The background is the log of the decoder's volume density
 Tissot indicatrices are unit circles of a metric, :math:`\{v : v^\top G v = r^2\}`, drawn for
 the induced metric (divided by the scale ``c``) over those of the chosen one: they coincide
 where the decoder is an isometry.
+
+References:
+    Snyder (1987), Map Projections: A Working Manual, for Tissot's indicatrix.
 """
 
 import math
@@ -25,6 +28,7 @@ from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.charts import poincare_ball
 from latentgeom.metrics.metric import Metric
 from latentgeom.models.losses import relative_metric
+from latentgeom.shell.showing import in_a_line
 from latentgeom.shell.writing import whole
 
 __all__ = [
@@ -61,6 +65,9 @@ class LatentPlane(NamedTuple):
     scale: float
     codes: Tensor
     labels: Tensor
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 def _extent(codes: Tensor, margin: float = 0.08) -> tuple[Tensor, Tensor]:

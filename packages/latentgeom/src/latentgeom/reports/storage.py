@@ -23,8 +23,11 @@ _PACKAGES = ("latentgeom", "torch", "lightning", "numpy", "scikit-learn", "zarr"
 def codes_dataset(codes: Tensor, labels: Tensor, index: Tensor) -> xarray.Dataset:
     """Codes as ``code(sample, latent)`` with their labels and indices."""
     return xarray.Dataset(
-        {"code": (("sample", "latent"), codes.numpy()), "label": ("sample", labels.numpy())},
-        coords={"sample": index.numpy()},
+        {
+            "code": (("sample", "latent"), codes.cpu().numpy()),
+            "label": ("sample", labels.cpu().numpy()),
+        },
+        coords={"sample": index.cpu().numpy()},
     )
 
 
@@ -32,12 +35,12 @@ def geodesics_dataset(batch: GeodesicBatch, pairs: Tensor) -> xarray.Dataset:
     """Curves as ``points(pair, node, latent)`` with lengths, error estimates and flags."""
     return xarray.Dataset(
         {
-            "points": (("pair", "node", "latent"), batch.points.numpy()),
-            "length": ("pair", batch.length.numpy()),
-            "error_estimate": ("pair", batch.error_estimate.numpy()),
-            "converged": ("pair", batch.converged.numpy()),
-            "iterations": ("pair", batch.iterations.numpy()),
-            "endpoint": (("pair", "end"), pairs.numpy()),
+            "points": (("pair", "node", "latent"), batch.points.cpu().numpy()),
+            "length": ("pair", batch.length.cpu().numpy()),
+            "error_estimate": ("pair", batch.error_estimate.cpu().numpy()),
+            "converged": ("pair", batch.converged.cpu().numpy()),
+            "iterations": ("pair", batch.iterations.cpu().numpy()),
+            "endpoint": (("pair", "end"), pairs.cpu().numpy()),
         },
         coords={"time": ("node", np.linspace(0, 1, batch.points.shape[1]))},
     )

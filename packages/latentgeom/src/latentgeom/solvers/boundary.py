@@ -163,7 +163,7 @@ def _at(immersion: Immersion, points: Tensor, num_segments: int) -> Tensor:
     """Curves at another number of equal steps."""
     if points.shape[1] == num_segments + 1:
         return points
-    times = torch.linspace(0, 1, num_segments + 1, dtype=torch.float64)
+    times = torch.linspace(0, 1, num_segments + 1, dtype=torch.float64, device="cpu")
     known = resampled(chords(points.shape[1] - 1, 1), points, times)
     return _pinned(immersion, known, points[:, 0], points[:, -1])
 

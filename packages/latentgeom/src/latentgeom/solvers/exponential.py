@@ -132,7 +132,11 @@ def shoot(
 
 
 def jacobi(connection: Connection, z: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
-    """Derivative of the exponential by the velocity, ``(..., d, d)``: Jacobi fields at time one."""
+    """Derivative of the exponential by the velocity, ``(..., d, d)``: Jacobi fields at time one.
+
+    References:
+        do Carmo (1992), Riemannian Geometry, chapter 5.
+    """
     return derivative(lambda x: shoot(connection, z, x, tolerance=tolerance).position, v)
 
 

@@ -219,6 +219,9 @@ def georce(
 
     Returns:
         Curves; lengths are Richardson's.
+
+    References:
+        Rygaard & Hauberg (2025), GEORCE: A Fast New Control Algorithm for Computing Geodesics.
     """
     check_segments(a, b, num_segments)
     for name, points in (("a", a), ("b", b)):
@@ -289,7 +292,9 @@ def _start(batch: GeodesicBatch, rows: Tensor) -> Tensor:
     points = batch.points[rows]
     finite = torch.isfinite(points).flatten(1).all(1)[:, None, None]
     line = torch.lerp(
-        points[:, :1], points[:, -1:], torch.linspace(0, 1, points.shape[1]).to(points)[:, None]
+        points[:, :1],
+        points[:, -1:],
+        torch.linspace(0, 1, points.shape[1], device=points.device).to(points)[:, None],
     )
     return torch.where(finite, points, line)
 
@@ -345,7 +350,7 @@ def _rounding(length: Tensor, nodes: Tensor) -> Tensor:
 def _true_length(metric_tensor: Field, nodes: Tensor) -> Tensor:
     """Length of the curves through the nodes, by the midpoints of many steps."""
     count = nodes.shape[1] - 1
-    times = torch.linspace(0, 1, count * _BETWEEN + 1, dtype=torch.float64)
+    times = torch.linspace(0, 1, count * _BETWEEN + 1, dtype=torch.float64, device="cpu")
     grid = chords(count, 1)
     points = resampled(grid, nodes, times)
     middles = (points[:, 1:] + points[:, :-1]) / 2

@@ -65,8 +65,8 @@ def _nodes(a: Tensor, b: Tensor, grid: _Grid) -> Tensor:
     """Coordinates of the grid's nodes, ``(*shape, d)``."""
     step = torch.linalg.vector_norm(b - a) / grid.between
     axes = completed(b - a) * step
-    ranges = [torch.arange(-grid.beyond, grid.between + grid.beyond + 1)]
-    ranges += [torch.arange(-grid.aside, grid.aside + 1)] * (len(a) - 1)
+    ranges = [torch.arange(-grid.beyond, grid.between + grid.beyond + 1, device=a.device)]
+    ranges += [torch.arange(-grid.aside, grid.aside + 1, device=a.device)] * (len(a) - 1)
     places = torch.stack(torch.meshgrid(*ranges, indexing="ij"), -1).to(a)
     nodes: Tensor = a + places @ axes.mT
     return nodes

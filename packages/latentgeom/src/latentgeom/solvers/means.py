@@ -136,6 +136,9 @@ def frechet_mean(
         num_segments: Segments of each geodesic, a multiple of 4 and at least 8.
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Newton steps.
+
+    References:
+        Karcher (1977), Riemannian Center of Mass and Mollifier Smoothing.
     """
     if isinstance(space, Metric):
         return space.mean(points, weights)

@@ -104,7 +104,7 @@ class Reader:
         self.gap = self.gap.index_copy(0, rows, gap)
 
     def _landed(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        times = torch.linspace(0, 1, count + 1, dtype=torch.float64).to(self.nodes)
+        times = torch.linspace(0, 1, count + 1, dtype=torch.float64, device="cpu").to(self.nodes)
         points = linear(self.grid.times.to(self.nodes), self.nodes[rows], times)
         points, target = self.immersion.projx(points), reading(self.grid, self.image[rows], count)
         points, missed = landed(self.immersion, points, target)

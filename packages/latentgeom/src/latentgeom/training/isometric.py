@@ -26,6 +26,7 @@ from latentgeom.models.objective import isometric_objective, isometry_at, recons
 from latentgeom.shell.checkpoints import keep_plain
 from latentgeom.shell.checks import positive
 from latentgeom.shell.randomness import keyed_uniform
+from latentgeom.shell.showing import in_a_line
 
 __all__ = ["IsometricAutoencoder"]
 
@@ -41,7 +42,13 @@ class IsometricAutoencoder(lightning.LightningModule):
         isometry_weight: Weight ``w`` of the isometry loss; zero trains a plain autoencoder.
         learning_rate: Largest step size of Adam; it follows a cosine to zero.
         seed: Seed of the times along geodesics.
+
+    References:
+        Kingma & Ba (2015), Adam: A Method for Stochastic Optimization, arXiv:1412.6980;
+        Loshchilov & Hutter (2017), SGDR, arXiv:1608.03983, for the cosine.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,
