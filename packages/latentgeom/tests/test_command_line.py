@@ -163,6 +163,8 @@ def test_own_verbs_turn_a_checkpoint_into_reports_and_pictures(tmp_path):
         "plot": ["--num_pairs", "3"],
     }.items():
         assert main([verb, *common, *options, "--output", str(out)]) == 0
+    assert main(["plot", *common, "--num_pairs", "2", *root]) == 0
+    assert (tmp_path / "latent.png").exists()  # the run's folder, where no other is named
     report = json.loads((out / "report.json").read_text())
     assert report["isometric"]["distortion"] >= 1
     assert report["isometric"] == report["plain"]

@@ -1,5 +1,6 @@
 """What runs on an accelerator makes its tensors there, and the host waits as seldom as stated."""
 
+import os
 import warnings
 from functools import partial
 
@@ -42,17 +43,17 @@ from latentgeom.metrics import constant_curvature
 from latentgeom.reports.storage import codes_dataset, geodesics_dataset
 from latentgeom.shell.randomness import keyed_generator
 
-CPU = torch.device("cpu")
+DEVICE = torch.device(os.environ.get("TEST_DEVICE", "cpu"))
 
 
 def smooth(features=6):
-    layers = nn.Linear(2, 8, device=CPU), nn.Tanh(), nn.Linear(8, features, device=CPU)
+    layers = nn.Linear(2, 8, device=DEVICE), nn.Tanh(), nn.Linear(8, features, device=DEVICE)
     return nn.Sequential(*layers).requires_grad_(False)
 
 
 @pytest.fixture
 def ends(generator):
-    return torch.randn(2, 6, 2, generator=generator) / 5
+    return (torch.randn(2, 6, 2, generator=generator) / 5).to(DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_the_mode_refuses_and_counts():
     with DeviceMode() as mode:
         with pytest.raises(AssertionError, match="zeros without a device"):
             torch.zeros(3)
-        x = torch.zeros(3, device=CPU)
+        x = torch.zeros(3, device=DEVICE)
         assert x.sum().item() == 0
         assert not x[x > 0].numel()
     assert mode.syncs == {"item": 1, "mask index": 1}
@@ -82,9 +83,10 @@ def test_a_training_step_never_waits(generator, monkeypatch, curvature):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = IsometricAutoencoder(Autoencoder(*networks, ConstantCurvature(2, curvature)))
+    model = model.to(DEVICE)
     model.log = lambda *arguments, **options: None
-    x = torch.randn(2, 16, 5, generator=generator)
-    index = torch.arange(16)
+    x = torch.randn(2, 16, 5, generator=generator).to(DEVICE)
+    index = torch.arange(16, device=DEVICE)
     batch = Pairs(*(Samples(part, index, index) for part in x))
     with DeviceMode() as mode:
         loss = model.training_step(batch, 0)
@@ -97,11 +99,13 @@ SOLVES = {
     "decoder, chords": lambda d, a, b: partial(geodesics, Chart(d, 2), polish=False),
     "tensor": lambda d, a, b: partial(georce, Pullback(d, 2).metric_tensor, num_segments=8),
     "data": lambda d, a, b: LocalVariance(torch.cat([a, b]), 1.0, solver=Solver(8)).connect,
-    "cost": lambda d, a, b: RadialCost(a, torch.ones(6), 1.0, solver=Solver(8)).connect,
+    "cost": lambda d, a, b: RadialCost(a, torch.ones_like(a[:, 0]), 1.0, solver=Solver(8)).connect,
     "ensemble": lambda d, a, b: partial(ensemble_geodesics, Ensemble([d, d]), num_segments=8),
-    "chosen": lambda d, a, b: ConstantCurvature(2, -1.0).connect,
-    "ball": lambda d, a, b: Scaled(poincare_ball(2), 2.0).connect,
-    "product": lambda d, a, b: Product([ConstantCurvature(1, -1.0), Euclidean(1)]).connect,
+    "chosen": lambda d, a, b: ConstantCurvature(2, -1.0).to(DEVICE).connect,
+    "ball": lambda d, a, b: Scaled(poincare_ball(2), 2.0).to(DEVICE).connect,
+    "product": lambda d, a, b: (
+        Product([ConstantCurvature(1, -1.0), Euclidean(1)]).to(DEVICE).connect
+    ),
 }
 # Waits of a solve of six pairs, whatever the pairs: levels, steps, looks between the nodes.
 # Waits of a whole solve of six pairs: of its levels and steps, whatever the number of pairs.
@@ -123,15 +127,15 @@ def test_narrow_ridges_are_refined_where_the_points_are(ends):
     def ridge(z):
         return torch.cat([z, 2 * torch.exp(-(z[..., :1] / 0.05).square())], -1)
 
-    a, b = (x + torch.tensor([[s, 0.0]]) for x, s in zip(ends, (-2, 2), strict=True))
+    a, b = (x + torch.tensor([[s, 0.0]], device=DEVICE) for x, s in zip(ends, (-2, 2), strict=True))
     with torch.no_grad(), DeviceMode():
         batch = geodesics(Chart(ridge, 2), a, b, num_segments=16)
     assert batch.converged.any()
 
 
 def test_surfaces_make_their_tensors_where_the_points_are(generator):
-    x = torch.randn(2, 4, 3, generator=generator)
-    sphere, torus = Ellipsoid(torch.ones(3)), Torus(2.0, 0.7)
+    x = torch.randn(2, 4, 3, generator=generator).to(DEVICE)
+    sphere, torus = Ellipsoid(torch.ones(3)).to(DEVICE), Torus(2.0, 0.7).to(DEVICE)
     with torch.no_grad(), DeviceMode():
         assert geodesics(sphere, *sphere.projx(x), num_segments=8).converged.any()
         assert geodesics(torus, *torus.projx(x), num_segments=8).converged.any()
@@ -139,9 +143,9 @@ def test_surfaces_make_their_tensors_where_the_points_are(generator):
 
 def test_starts_means_and_reports_make_their_tensors_where_the_points_are(decoder, ends):
     a, b = ends
-    generator = keyed_generator(0)
-    metric, flat, chosen = Pullback(decoder, 2), Euclidean(2), ConstantCurvature(2, -1.0)
-    codes, pair = torch.cat([a, b]), torch.tensor([[0, 7]])
+    generator = keyed_generator(0, device=DEVICE)
+    metric, flat, chosen = Pullback(decoder, 2), Euclidean(2), ConstantCurvature(2, -1.0).to(DEVICE)
+    codes, pair = torch.cat([a, b]), torch.tensor([[0, 7]], device=DEVICE)
     with torch.no_grad(), DeviceMode():
         bent_curves(metric, a, b, amplitude=0.2, generator=generator, num_segments=8)
         spread(metric, a, b, num_starts=2, generator=generator, num_segments=8)
@@ -157,7 +161,7 @@ def test_starts_means_and_reports_make_their_tensors_where_the_points_are(decode
 
 def test_storage_takes_tensors_of_any_device(ends, tmp_path):
     a, b = ends
-    index = torch.arange(6)
+    index = torch.arange(6, device=DEVICE)
     with torch.no_grad(), DeviceMode() as mode:
         batch = Euclidean(2).connect(a, b)
         geodesics_dataset(batch, torch.stack([index, index], 1))

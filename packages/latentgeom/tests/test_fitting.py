@@ -39,10 +39,10 @@ def test_three_commands_lead_from_a_file_to_distances_and_a_picture(tmp_path, mo
     assert main(["fit", *data, *quick, "--trainer.max_steps", "100"]) == 0
     assert main(["distances", *trained, *quick, "--num_segments", "8"]) == 0
     assert main(["plot", *trained, *quick, "--num_pairs", "4"]) == 0
-    found = xarray.open_zarr("out/latentgeom/distances.zarr", consolidated=False)
+    found = xarray.open_zarr("out/latentgeom/array/distances.zarr", consolidated=False)
     assert found.distance.shape == (20, 20)
     assert found.converged.values.mean() > 0.9
-    assert (tmp_path / "out/latentgeom/latent.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out/latentgeom/array/latent.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_six_lines_lead_from_an_array_to_distances_and_a_picture(tmp_path, monkeypatch, x):

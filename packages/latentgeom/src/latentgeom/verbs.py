@@ -121,7 +121,7 @@ class GeometryTrainer(lightning.Trainer):
         num_pairs: int = 300,
         num_segments: int = 32,
         seed: int = 0,
-        output: str = "out/latentgeom",
+        output: str | None = None,
     ) -> None:
         """Score the decoder's metric against the chosen one; ``report.json`` and a picture.
 
@@ -133,11 +133,12 @@ class GeometryTrainer(lightning.Trainer):
             num_pairs: Random pairs of codes whose distances are compared.
             num_segments: Segments of the induced geodesics.
             seed: Seed of the pairs.
-            output: Folder of the results.
+            output: Folder of the results; the run's (``default_root_dir``) if none.
         """
         start = time.perf_counter()
         counts(num_pairs=num_pairs, num_segments=num_segments)
-        claim(*(Path(output) / name for name in ("report.json", "distances.png")))
+        folder = Path(output or self.default_root_dir)
+        claim(*(folder / name for name in ("report.json", "distances.png")))
         names = {"isometric": ckpt_path} | ({"plain": baseline_ckpt} if baseline_ckpt else {})
         latents = {n: _latent(model, datamodule, path) for n, path in names.items()}
         content: dict[str, Any] = {}
@@ -151,7 +152,6 @@ class GeometryTrainer(lightning.Trainer):
             "data": type(datamodule).__name__, "held_out": len(latents["isometric"].codes),
             "num_segments": num_segments, "seed": seed, "checkpoints": names,
         }  # fmt: skip
-        folder = Path(output)
         _draw_distances(latents, batches, folder / "distances.png")
         content["seconds"] = time.perf_counter() - start
         write_json(content, folder / "report.json")
@@ -166,7 +166,7 @@ class GeometryTrainer(lightning.Trainer):
         seed: int = 0,
         codes: str | None = None,
         memory_gb: float = 1.0,
-        output: str = "out/latentgeom",
+        output: str | None = None,
     ) -> None:
         """Geodesics of the decoder between held-out codes; ``codes.zarr`` and ``geodesics.zarr``.
 
@@ -179,15 +179,15 @@ class GeometryTrainer(lightning.Trainer):
             seed: Seed of the pairs.
             codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
             memory_gb: Memory that the solver may take.
-            output: Folder of the results.
+            output: Folder of the results; the run's (``default_root_dir``) if none.
         """
         counts(num_pairs=num_pairs, num_segments=num_segments)
         positive(memory_gb=memory_gb)
-        claim(*(Path(output) / name for name in ("codes.zarr", "geodesics.zarr")))
+        folder = Path(output or self.default_root_dir)
+        claim(*(folder / name for name in ("codes.zarr", "geodesics.zarr")))
         latent = _latent(model, datamodule, ckpt_path, codes)
         pairs = _pairs(latent, num_pairs, seed)
         batch = _geodesics(latent, pairs, num_segments, memory_gb)
-        folder = Path(output)
         dataset = codes_dataset(latent.codes, latent.labels, latent.sample_index)
         write_zarr(dataset, folder / "codes.zarr")
         write_zarr(geodesics_dataset(batch, pairs), folder / "geodesics.zarr")
@@ -201,7 +201,7 @@ class GeometryTrainer(lightning.Trainer):
         num_segments: int = 16,
         codes: str | None = None,
         memory_gb: float = 1.0,
-        output: str = "out/latentgeom",
+        output: str | None = None,
     ) -> None:
         """Distances of the decoder between all codes; ``distances.zarr``; a stopped run goes on.
 
@@ -212,11 +212,12 @@ class GeometryTrainer(lightning.Trainer):
             num_segments: Segments of the geodesics.
             codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
             memory_gb: Memory that the solver may take.
-            output: Folder of the results.
+            output: Folder of the results; the run's (``default_root_dir``) if none.
         """
         counts(num_segments=num_segments)
         positive(memory_gb=memory_gb)
-        claim(Path(output) / "distances.zarr")
+        folder = Path(output or self.default_root_dir)
+        claim(folder / "distances.zarr")
         latent = _latent(model, datamodule, ckpt_path, codes)
         loaded = latent.model
         weights = hashlib.sha256(Path(ckpt_path).read_bytes()).hexdigest()
@@ -225,7 +226,7 @@ class GeometryTrainer(lightning.Trainer):
             return induced_geodesics(loaded.decode, loaded.metric, a, b, num_segments, memory_gb)
 
         distance_matrix(
-            solve, latent.codes, Path(output) / "distances.zarr",
+            solve, latent.codes, folder / "distances.zarr",
             chunk=_PAIRS_BETWEEN_SAVES,
             settings=f"{num_segments} segments, weights {weights}",
         )  # fmt: skip
@@ -239,7 +240,7 @@ class GeometryTrainer(lightning.Trainer):
         num_segments: int = 32,
         seed: int = 0,
         codes: str | None = None,
-        output: str = "out/latentgeom",
+        output: str | None = None,
         name: str = "latent.png",
     ) -> None:
         """Draw the latent plane: volume, codes, geodesics, Tissot indicatrices.
@@ -252,13 +253,14 @@ class GeometryTrainer(lightning.Trainer):
             num_segments: Segments of the geodesics.
             seed: Seed of the pairs.
             codes: File of codes (npy, npz, csv, zarr, parquet) to use in place of the test split's.
-            output: Folder of the results.
+            output: Folder of the results; the run's (``default_root_dir``) if none.
             name: File name of the picture.
         """
         from latentgeom.reports.plots import LatentPlane, draw_latent_plane, poincare_disc, save
 
         counts(num_pairs=num_pairs, num_segments=num_segments)
-        claim(Path(output) / name)
+        folder = Path(output or self.default_root_dir)
+        claim(folder / name)
         latent = _latent(model, datamodule, ckpt_path, codes)
         batch = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
         plane = LatentPlane(
@@ -267,7 +269,7 @@ class GeometryTrainer(lightning.Trainer):
         metric = latent.model.metric
         if isinstance(metric, ConstantCurvature) and metric.curvature < 0:
             plane, batch = poincare_disc(plane, batch, float(metric.curvature))
-        save(draw_latent_plane(plane, batch, _describe(latent.model)), Path(output) / name)
+        save(draw_latent_plane(plane, batch, _describe(latent.model)), folder / name)
 
 
 def _draw_distances(
