@@ -42,6 +42,13 @@ from ardm_guidance.data.modules import MoleculeData  # noqa: E402
 from ardm_guidance.data.splits import Split  # noqa: E402
 from ardm_guidance.guidance.discriminator import Discriminator  # noqa: E402
 from ardm_guidance.guidance.potentials import LateStart, Potential  # noqa: E402
+from ardm_guidance.methods.ardg import ARDG  # noqa: E402
+from ardm_guidance.methods.best_of import BestOf  # noqa: E402
+from ardm_guidance.methods.bsdg import BSDG  # noqa: E402
+from ardm_guidance.methods.fadg import FADG  # noqa: E402
+from ardm_guidance.methods.importance import Importance  # noqa: E402
+from ardm_guidance.methods.method import Method  # noqa: E402
+from ardm_guidance.methods.unguided import Plain  # noqa: E402
 from ardm_guidance.models.ardm import OrderAgnosticARDM, sample  # noqa: E402
 from ardm_guidance.models.networks import GraphTransformer  # noqa: E402
 from ardm_guidance.scores.chemnet import load_chemnet  # noqa: E402
@@ -59,7 +66,7 @@ from ardm_guidance.training.discriminator import (  # noqa: E402
     read_generated,
 )
 from ardm_guidance.training.molecule_ardm import MoleculeARDM  # noqa: E402
-from ardm_guidance.training.sampling import Drawing, drawing, plain, write_parquet  # noqa: E402
+from ardm_guidance.training.sampling import write_parquet  # noqa: E402
 
 HERE = Path(__file__).parent
 ALPHABET = MoleculeAlphabet()
@@ -356,7 +363,7 @@ def negatives(study: Study, seed: int) -> None:
     number = study.options.negatives
     sites, seconds, _ = pieces(
         study, f"negatives-{seed}", number, 8 * ROWS, quick,
-        lambda index: plain(quick.model, index, 100 + seed).sites,
+        lambda index: Plain().draw(quick.model, None, index, 100 + seed).sites,
     )  # fmt: skip
     rows = [{"sites": row} for row in sites.tolist()]
     write_parquet(rows, study.folder / f"negatives-{seed}.parquet", {"seed": 100 + seed})
@@ -391,21 +398,23 @@ def unmasked(model: MoleculeARDM, index: Tensor, seed: int) -> Tensor:
     return sample(OrderAgnosticARDM(model.average), *model.start(index, seed)).sites
 
 
-def sites_of(draw: Drawing) -> Callable[..., Tensor]:
+def sites_of(method: Method, guide: Potential | None) -> Callable[..., Tensor]:
     """A way to draw without its values."""
-    return lambda model, index, seed: draw(model, index, seed).sites
+    return lambda model, index, seed: method.draw(model, guide, index, seed).sites
 
 
 def methods(guide: Potential, particles: int, best: int) -> dict[str, tuple[int, Any]]:
     """Samples at once, in whole batches of the networks, and the way to draw them."""
     alone, group = 8 * ROWS, 8 * ROWS // particles
+    proportional = 8 * ROWS // best, sites_of(Importance(best), guide)
     return {
         "unmasked": (alone, unmasked),
-        "unguided": (alone, sites_of(plain)),
-        "ardg": (alone, sites_of(drawing("ardg", guide, 1))),
-        "fadg": (group, sites_of(drawing("fadg", guide, particles))),
-        "best": (8 * ROWS // best, sites_of(drawing("best", guide, best))),
-        "bsdg": (group, sites_of(drawing("bsdg", guide, particles))),
+        "unguided": (alone, sites_of(Plain(), None)),
+        "ardg": (alone, sites_of(ARDG(), guide)),
+        "fadg": (group, sites_of(FADG(particles), guide)),
+        "best": (8 * ROWS // best, sites_of(BestOf(best), guide)),
+        "bsdg": (group, sites_of(BSDG(particles), guide)),
+        "proportional": proportional,
     }
 
 
@@ -433,7 +442,7 @@ def draw_all(study: Study, seed: int) -> None:
     for name in study.options.methods:
         if study.done(seed=seed, stage="sample", method=name):
             continue
-        best = equal_number(study, seed) if name == "best" else 1
+        best = equal_number(study, seed) if name in {"best", "proportional"} else 1
         size, draw = methods(guide, study.options.particles, best)[name]
         number = study.options.samples
         seeded = partial(draw, quick.model, seed=1000 + seed)
@@ -442,7 +451,7 @@ def draw_all(study: Study, seed: int) -> None:
         study.add(
             seed=seed, stage="sample", method=name, number=number, cpu_seconds=seconds,
             network_evaluations_per_sample=counted / number,
-            best_of=best if name == "best" else None,
+            best_of=best if best > 1 else None,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from ardm_guidance import ARDG, BSDG, FADG, BestOf, Importance
 from ardm_guidance.__main__ import main
 from ardm_guidance.models.networks import GraphTransformer
 from ardm_guidance.shell.checkpoints import CheckpointError
@@ -19,7 +20,7 @@ from ardm_guidance.training.discriminator import (
     read_generated,
 )
 from ardm_guidance.training.molecule_ardm import MoleculeARDM
-from ardm_guidance.training.sampling import SamplingTrainer, drawing
+from ardm_guidance.training.sampling import SamplingTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 
@@ -95,24 +96,30 @@ def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
     generator = MoleculeARDM(network())
     settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
     drawn = []
-    for options in ({}, {"guide": str(path), "guide_power": 0.0, "guide_start": 3}):
+    nothing = {"guide": str(path), "guide_power": 0.0, "guide_start": 3, "method": ARDG()}
+    for options in ({}, nothing):
         output = tmp_path / f"alone-{len(drawn)}.parquet"
         SamplingTrainer(accelerator="cpu", **settings).sample(
-            generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=6, method="ardg",
+            generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=6,
             output=str(output), pictures=False, **options,
         )  # fmt: skip
         drawn.append(pyarrow.parquet.read_table(output)["smiles"].to_pylist())
     assert drawn[0] == drawn[1]
-    for method in ("ardg", "bsdg", "fadg", "best"):
+    every = ARDG(), BSDG(3), FADG(3), FADG(3, reweight=True), BestOf(3), Importance(3)
+    for number, method in enumerate(every):
+        output = tmp_path / str(number) / "guided.parquet"
         SamplingTrainer(accelerator="cpu", **settings).sample(
             generator, ckpt_path=str(folder / "generator.ckpt"), num_samples=4, batch_size=3,
-            output=str(tmp_path / method / "guided.parquet"), guide=str(path), method=method,
-            num_particles=3,
+            output=str(output), guide=str(path), method=method,
         )  # fmt: skip
-        rows = pyarrow.parquet.read_table(tmp_path / method / "guided.parquet").to_pylist()
+        rows = pyarrow.parquet.read_table(output).to_pylist()
         assert [row["index"] for row in rows] == list(range(4))
         assert all(5 <= row["num_atoms"] <= 6 for row in rows)
-        assert (tmp_path / method / "ancestry.png").exists() == (method in ("bsdg", "fadg"))
+        assert (output.parent / "ancestry.png").exists() == (number in {1, 2, 3})
+        assert all(row["num_evaluations"] > 6 for row in rows)
+        assert all((row["log_weight"] is None) == (number == 0) for row in rows)
+        assert all((row["log_normalizer"] is None) == (number in {0, 4}) for row in rows)
+        assert {row["group"] for row in rows} <= set(range(4))
 
 
 def negatives(folder):
@@ -129,9 +136,9 @@ def test_one_particle_is_ancestral_sampling_bit_for_bit(folder, tmp_path):
         generator.size_counts[6] += 1
         index = torch.arange(5)
         plain = generator.draw(index, 3).sites
-        alone = drawing("ardg", potential, 1)(generator, index, 3).sites
-        assert torch.equal(drawing("bsdg", potential, 1)(generator, index, 3).sites, plain)
-        assert torch.equal(drawing("fadg", potential, 1)(generator, index, 3).sites, alone)
+        alone = ARDG().draw(generator, potential, index, 3).sites
+        assert torch.equal(BSDG(1).draw(generator, potential, index, 3).sites, plain)
+        assert torch.equal(FADG(1).draw(generator, potential, index, 3).sites, alone)
         assert not torch.equal(alone, plain)
 
 
@@ -163,8 +170,8 @@ def test_bad_input_is_one_line(folder, tmp_path):
         read_generated(str(folder / "negatives.parquet"), 10)
     with pytest.raises(CheckpointError, match="not a checkpoint of a discriminator"):
         load_discriminator(str(folder / "generator.ckpt"))
-    with pytest.raises(ValueError, match="one of ardg, bsdg, fadg, best, got 'fdag'"):
-        drawing("fdag", None, 1)
+    with pytest.raises(ValueError, match="method FADG needs a guide"):
+        FADG().draw(None, None, torch.arange(2), 0)
 
 
 def test_the_larger_set_is_thinned_evenly_because_sources_are_ordered_by_size():

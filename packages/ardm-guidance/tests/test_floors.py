@@ -11,7 +11,7 @@ import ardm_guidance as package
 NAME = package.__name__
 HOME = Path(package.__file__).parent
 # From the roof down; a room imports from rooms to its right.
-FLOORS = ["roof", "training", "scores", "data", "guidance", "models", "sites", "shell"]
+FLOORS = ["roof", "training", "scores", "data", "methods", "guidance", "models", "sites", "shell"]
 FILES = sorted(HOME.rglob("*.py"))
 
 

@@ -8,18 +8,25 @@ import torch
 
 import ardm_guidance
 from ardm_guidance import (
+    ARDG,
+    BSDG,
+    FADG,
     AtomType,
+    BestOf,
     CheckpointError,
     Connectivity,
     DiscriminatorData,
     GraphTransformer,
     Guided,
     Hard,
+    Importance,
     InputError,
     LateStart,
     MoleculeARDM,
     MoleculeData,
     MoleculeDiscriminator,
+    Parallel,
+    Plain,
     Product,
     Reward,
     Tempered,
@@ -59,15 +66,20 @@ def _objects():
     generator = torch.Generator().manual_seed(0)
     checked = [check("CC"), check("C(C")]
     return {
+        "ARDG": ARDG(),
         "AtomType": AtomType("N", 1),
+        "BSDG": BSDG(4),
+        "BestOf": BestOf(4),
         "Checked": checked[0],
         "CheckpointError": CheckpointError("last.ckpt", "no checkpoint"),
         "Connectivity": Connectivity([4, 3, 2, 1]),
         "Discriminator": _discriminator(),
         "DiscriminatorData": DiscriminatorData(),
+        "FADG": FADG(8, reweight=True),
         "GraphTransformer": _network(),
         "Guided": Guided(model.ardm(), hard),
         "Hard": hard,
+        "Importance": Importance(5),
         "InputError": InputError("a.smi: empty"),
         "LateStart": LateStart(hard, 3),
         "MoleculeARDM": model,
@@ -75,6 +87,8 @@ def _objects():
         "MoleculeData": MoleculeData(),
         "MoleculeDiscriminator": _judge(),
         "OrderAgnosticARDM": model.ardm(),
+        "Parallel": Parallel(7),
+        "Plain": Plain(),
         "Product": Product([hard, reward]),
         "Reward": reward,
         "Scores": score(checked, set()),
@@ -105,7 +119,7 @@ def test_print_is_one_useful_line():
         assert 5 < len(line) < 420, (name, len(line))
         assert " object at 0x" not in line, line
         assert "tensor(" not in line, line
-        assert re.search(r"[=\d]|: ", line), line
+        assert re.search(r"[=\d]|: |\(\)$", line), line
 
 
 def test_lines_tell_what_matters():

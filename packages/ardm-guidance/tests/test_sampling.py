@@ -59,7 +59,9 @@ def test_samples_are_the_same_on_one_device_and_on_two(checkpoint, tmp_path):
     assert [row["index"] for row in rows] == list(range(13))
     for row, other in zip(rows, others, strict=True):
         assert (row["smiles"], row["num_atoms"]) == (other["smiles"], other["num_atoms"])
-        assert row["log_value"] == pytest.approx(other["log_value"], abs=1e-4)
+        assert row["log_prob"] == pytest.approx(other["log_prob"], abs=1e-4)
+        assert row["log_weight"] == row["log_normalizer"] == 0
+        assert row["num_evaluations"] > 0
     notes = json.loads(pyarrow.parquet.read_schema(one).metadata[b"ardm_guidance"])
     assert (notes["num_samples"], notes["seed"], notes["devices"]) == (13, 3, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

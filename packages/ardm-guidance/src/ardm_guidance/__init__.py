@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from ardm_guidance.guidance.smc import run as run
     from ardm_guidance.guidance.smc import select as select
     from ardm_guidance.guidance.smc import select_groups as select_groups
+    from ardm_guidance.methods.ardg import ARDG as ARDG
+    from ardm_guidance.methods.best_of import BestOf as BestOf
+    from ardm_guidance.methods.bsdg import BSDG as BSDG
+    from ardm_guidance.methods.fadg import FADG as FADG
+    from ardm_guidance.methods.importance import Importance as Importance
+    from ardm_guidance.methods.method import Method as Method
+    from ardm_guidance.methods.unguided import Parallel as Parallel
+    from ardm_guidance.methods.unguided import Plain as Plain
     from ardm_guidance.models.ardm import OrderAgnosticARDM as OrderAgnosticARDM
     from ardm_guidance.models.ardm import bound as bound
     from ardm_guidance.models.ardm import log_prob as log_prob
@@ -59,7 +67,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "ARDG": "methods.ardg",
     "AtomType": "sites.molecules",
+    "BSDG": "methods.bsdg",
+    "BestOf": "methods.best_of",
     "Checked": "scores.evaluation",
     "CheckpointError": "shell.checkpoints",
     "Conditionals": "models.state",
@@ -67,16 +78,21 @@ _EXPORTS = {
     "Constraint": "sites.constraints",
     "Discriminator": "guidance.discriminator",
     "DiscriminatorData": "training.discriminator",
+    "FADG": "methods.fadg",
     "GraphTransformer": "models.networks",
     "Guided": "guidance.proposals",
     "Hard": "guidance.potentials",
+    "Importance": "methods.importance",
     "InputError": "shell.errors",
     "LateStart": "guidance.potentials",
+    "Method": "methods.method",
     "MoleculeARDM": "training.molecule_ardm",
     "MoleculeAlphabet": "sites.molecules",
     "MoleculeData": "data.modules",
     "MoleculeDiscriminator": "training.discriminator",
     "OrderAgnosticARDM": "models.ardm",
+    "Parallel": "methods.unguided",
+    "Plain": "methods.unguided",
     "Potential": "guidance.potentials",
     "Product": "guidance.potentials",
     "Reward": "guidance.potentials",

@@ -28,14 +28,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ardm_guidance.guidance.potentials import Potential, per_class
-from ardm_guidance.models.networks import GraphTransformer, pick, widen
+from ardm_guidance.models.networks import pick, widen
+from ardm_guidance.models.trunks import Trunk
 from ardm_guidance.sites.graphs import MASK, PAD, node_count
 
 __all__ = ["Discriminator", "losses"]
 
 
 class Discriminator(Potential):
-    """A graph transformer that judges partial graphs.
+    """Heads on a trunk that judge partial graphs: a value, and a look-ahead.
+
+    The two are separate functions, trained on the same labels: the value judges an object, the
+    look-ahead each object with one more site. The target of guided sampling is the value's
+    on complete objects; the look-ahead only steers there.
 
     The heads start at zero, which is no guidance at all.
 
@@ -45,17 +50,17 @@ class Discriminator(Potential):
 
     temperature: Tensor
 
-    def __init__(self, trunk: GraphTransformer) -> None:
+    def __init__(self, trunk: Trunk) -> None:
         super().__init__()
         self.trunk = trunk
         # Only the states are read; DDP refuses trainable weights without a gradient.
-        trunk.node_logits.requires_grad_(False)
-        trunk.edge_logits.requires_grad_(False)
-        width, pair_width = trunk.width, trunk.pair_width
+        for unused in trunk.heads:
+            unused.requires_grad_(False)
+        width, pair_width, num_node_classes, num_edge_classes = trunk.settings
         self.node_norm, self.pair_norm = nn.LayerNorm(width), nn.LayerNorm(pair_width)
         self.value = nn.Linear(width + pair_width, 1)
-        self.node_ahead = nn.Linear(width, trunk.num_node_classes)
-        self.edge_ahead = nn.Linear(pair_width, trunk.num_edge_classes)
+        self.node_ahead = nn.Linear(width, num_node_classes)
+        self.edge_ahead = nn.Linear(pair_width, num_edge_classes)
         for head in (self.value, self.node_ahead, self.edge_ahead):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)

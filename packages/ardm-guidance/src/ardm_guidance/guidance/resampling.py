@@ -24,6 +24,7 @@ __all__ = [
     "killing",
     "multinomial",
     "residual",
+    "spread",
     "stratified",
     "systematic",
 ]
@@ -96,7 +97,13 @@ def systematic(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
     References:
         Carpenter, Clifford & Fearnhead (1999), Improved particle filter.
     """
-    positions = (_strata(log_weights) + _noise(log_weights, 1, generator)) / log_weights.shape[-1]
+    return spread(log_weights, log_weights.shape[-1], generator=generator)
+
+
+def spread(log_weights: Tensor, number: int, *, generator: torch.Generator) -> Tensor:
+    """Systematic draws, as many as are asked for, sorted, ``(..., number)``."""
+    places = torch.arange(number, device=log_weights.device, dtype=torch.float64)
+    positions = (places + _noise(log_weights, 1, generator)) / number
     return _invert(_weights(log_weights), positions)
 
 

@@ -285,8 +285,13 @@ def select(finished: Run, noise: Tensor) -> Tensor:
         finished: Groups.
         noise: Uniform on [0, 1), float64, ``(G,)``.
     """
-    index = categorical(finished.log_weights.log_softmax(-1), noise)
+    index = chosen(finished, noise)
     return finished.sites[torch.arange(len(index), device=index.device), index]
+
+
+def chosen(finished: Run, noise: Tensor) -> Tensor:
+    """Number of the particle of each group that :func:`select` draws, ``(G,)``."""
+    return categorical(finished.log_weights.log_softmax(-1), noise)
 
 
 def select_groups(finished: Run, *, generator: torch.Generator) -> Tensor:

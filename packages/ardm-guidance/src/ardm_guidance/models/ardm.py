@@ -27,9 +27,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ardm_guidance.models.networks import Pointed
 from ardm_guidance.models.orders import ranks
 from ardm_guidance.models.state import Conditionals, Stateful, with_state
+from ardm_guidance.models.trunks import Pointed
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Constraint
 from ardm_guidance.sites.graphs import MASK, PAD

@@ -25,19 +25,19 @@ References:
 
 import math
 from functools import lru_cache
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ardm_guidance.models.trunks import TrunkSettings
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import closure
 from ardm_guidance.sites.graphs import MASK, PAD, node_count, pair_table, pairs, sizes, to_dense
 
 __all__ = [
     "GraphTransformer",
-    "Pointed",
     "check_network",
     "node_features",
     "pair_features",
@@ -107,15 +107,6 @@ class Alphabet(Protocol):
     @property
     def num_bond_classes(self) -> int:
         """Classes of a pair."""
-        ...
-
-
-@runtime_checkable
-class Pointed(Protocol):
-    """A network that can answer for one site of each object, for less than for all."""
-
-    def at(self, sites: Tensor, positions: Tensor) -> Tensor:
-        """Logits ``(B, K)`` at sites ``(B,)`` of partial objects ``(B, D)``."""
         ...
 
 
@@ -298,6 +289,27 @@ class GraphTransformer(nn.Module):
         self.edge_logits = nn.Sequential(
             nn.LayerNorm(pair_width), nn.Linear(pair_width, num_edge_classes)
         )
+
+    @property
+    def settings(self) -> TrunkSettings:
+        """Widths and numbers of classes."""
+        numbers = self.width, self.pair_width, self.num_node_classes, self.num_edge_classes
+        return TrunkSettings(*numbers)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """What it was built with, plainly."""
+        return {
+            **self.settings._asdict(),
+            "max_nodes": self.size.num_embeddings - 1,
+            "num_layers": len(self.layers),
+            "num_heads": self.num_heads,
+        }
+
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        """Logits of nodes and of pairs."""
+        return self.node_logits, self.edge_logits
 
     def forward(self, sites: Tensor) -> Tensor:
         """Logits, ``(B, D, K)``.

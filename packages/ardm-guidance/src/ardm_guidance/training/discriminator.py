@@ -21,6 +21,7 @@ from ardm_guidance.guidance.discriminator import Discriminator, losses
 from ardm_guidance.models.ardm import hide
 from ardm_guidance.models.networks import GraphTransformer
 from ardm_guidance.models.orders import by_keys
+from ardm_guidance.models.trunks import Trunk
 from ardm_guidance.scores.plots import reliability_plot
 from ardm_guidance.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
 from ardm_guidance.shell.checks import counts, not_negative, positive
@@ -191,8 +192,10 @@ class MoleculeDiscriminator(lightning.LightningModule):
         self.save_hyperparameters()
         positive(learning_rate=learning_rate)
         not_negative(weight_decay=weight_decay)
-        if not isinstance(network, GraphTransformer):
-            raise ValueError(f"network must be a GraphTransformer, got {type(network).__name__}")
+        if not isinstance(network, Trunk):
+            raise ValueError(
+                f"network must be a trunk such as GraphTransformer, got {type(network).__name__}"
+            )
         if generator is not None:
             _load(network, generator, "average.")
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
@@ -262,15 +265,9 @@ class MoleculeDiscriminator(lightning.LightningModule):
         """Keep the checkpoint readable, and buildable without a configuration."""
         keep_plain(checkpoint)
         trunk = self.discriminator.trunk
-        checkpoint["trunk"] = {
-            "num_node_classes": trunk.num_node_classes,
-            "num_edge_classes": trunk.num_edge_classes,
-            "max_nodes": trunk.size.num_embeddings - 1,
-            "width": trunk.width,
-            "pair_width": trunk.pair_width,
-            "num_layers": len(trunk.layers),
-            "num_heads": trunk.num_heads,
-        }
+        # A trunk of one's own comes with the configuration that names it.
+        if isinstance(trunk, GraphTransformer):
+            checkpoint["trunk"] = trunk.arguments
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""

@@ -1,36 +1,41 @@
 """The verb ``sample``, the rows that ``predict`` writes, and the scores that ``test`` writes."""
 
 import json
+import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as lightning
 import pyarrow
 import pyarrow.parquet
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from ardm_guidance import __version__
 from ardm_guidance.data.gathering import Row, gather_rows
 from ardm_guidance.guidance.potentials import LateStart, Potential, Tempered
-from ardm_guidance.guidance.proposals import Guided, Proposing, best_of, bootstrap, fully_adapted
-from ardm_guidance.guidance.smc import Run, run, select
-from ardm_guidance.models.ardm import hide, sample
+from ardm_guidance.guidance.resampling import effective_sample_size, spread
+from ardm_guidance.methods.corrected import Corrected
+from ardm_guidance.methods.counting import evaluations
+from ardm_guidance.methods.fadg import FADG
+from ardm_guidance.methods.method import Method
+from ardm_guidance.methods.unguided import Plain
+from ardm_guidance.models.ardm import hide
 from ardm_guidance.scores.plots import ancestry_plot, film_strip
 from ardm_guidance.shell.checkpoints import CheckpointError, read_checkpoint
 from ardm_guidance.shell.loading import EvaluationLoader
-from ardm_guidance.shell.randomness import keyed_generator, keyed_uniform
+from ardm_guidance.shell.randomness import keyed_generator
 from ardm_guidance.shell.writing import claim, whole
 from ardm_guidance.sites.graphs import PAD, sizes
 from ardm_guidance.training.discriminator import load_discriminator
 from ardm_guidance.training.molecule_ardm import MoleculeARDM
 
-__all__ = ["SamplingTrainer", "WriteResults", "drawing", "write_parquet"]
+__all__ = ["SamplingTrainer", "WriteResults", "pool", "write_parquet"]
 
-# Counters of keyed noise beside those of training.
-_ANCESTORS, _SELECTION = -3, -4
+# A counter of keyed noise beside those of training and of the methods.
+_POOL = -6
 
 
 def write_parquet(rows: list[Row], path: Path, notes: dict[str, Any]) -> None:
@@ -54,79 +59,9 @@ class _Numbers:
         return index
 
 
-class Drawn(NamedTuple):
-    """Finished molecules, ``(B, D)``, with one log-weight or log-probability each, ``(B,)``."""
-
-    sites: Tensor
-    log_value: Tensor
-
-
-Drawing = Callable[[MoleculeARDM, Tensor, int], Drawn]
-
-
-def plain(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
-    """Molecules of the model alone, with their log-probability given size and order."""
-    return Drawn(*model.draw(index, seed))
-
-
-def guided_alone(potential: Potential) -> Drawing:
-    """ARDG: the guided conditionals without correction, with their log-probability."""
-
-    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
-        return Drawn(*sample(Guided(model.ardm(), potential), *model.start(index, seed)))
-
-    return draw
-
-
-def best_of_group(potential: Potential, num_particles: int) -> Drawing:
-    """The best of N molecules of the model, with its potential."""
-
-    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
-        return Drawn(*best_of(model.ardm(), potential, *_groups(model, index, seed, num_particles)))
-
-    return draw
-
-
-def corrected(potential: Potential, num_particles: int, propose: Proposing) -> Drawing:
-    """One of N particles of sequential Monte Carlo, with its group's estimate of log Z.
-
-    Sizes and orders are of each particle.  The ancestors of a group depend on the batch that
-    it is drawn in, and so on batch size and devices.
-    """
-
-    def draw(model: MoleculeARDM, index: Tensor, seed: int) -> Drawn:
-        finished = groups_of(model, index, seed, potential, num_particles, propose)
-        noise = keyed_uniform(seed, _SELECTION, index, dtype=torch.float64)
-        return Drawn(select(finished, noise), finished.log_normalizer)
-
-    return draw
-
-
-def groups_of(
-    model: MoleculeARDM,
-    index: Tensor,
-    seed: int,
-    potential: Potential,
-    num_particles: int,
-    propose: Proposing,
-) -> Run:
-    """Finished groups, from which the samples of these numbers are selected."""
-    generator = keyed_generator(seed, _ANCESTORS, int(index[0]), device=index.device)
-    groups = _groups(model, index, seed, num_particles)
-    return run(model.ardm(), potential, *groups, propose=propose, generator=generator)
-
-
-_PROPOSALS: dict[str, Proposing] = {"bsdg": bootstrap, "fadg": fully_adapted}
-
-
 @torch.no_grad()
 def draw_pictures(
-    model: MoleculeARDM,
-    folder: Path,
-    seed: int,
-    potential: Potential | None,
-    method: str,
-    num_particles: int,
+    model: MoleculeARDM, folder: Path, seed: int, potential: Potential | None, method: Method
 ) -> None:
     """Film strip of the model's first sample, and ancestry of a guided method's first group."""
     index = torch.zeros(1, dtype=torch.long, device=model.device)
@@ -136,46 +71,50 @@ def draw_pictures(
     frames = [hide(sites, order, number) for number in shown]
     title = "One molecule, site by site in a random order"
     film_strip(frames, model.alphabet, folder / "film_strip.png", title=title)
-    if potential is not None and method in _PROPOSALS:
-        propose = _PROPOSALS[method]
-        finished = groups_of(model, index, seed, potential, num_particles, propose)
-        title = f"{method.upper()}, N = {num_particles}"
+    if isinstance(method, Corrected):
+        finished = method.groups(model, potential, index, seed)
+        title = f"{type(method).__name__}, N = {method.num_particles}"
         ancestry_plot(finished, folder / "ancestry.png", title=title)
 
 
-def _groups(model: MoleculeARDM, index: Tensor, seed: int, num_particles: int) -> list[Tensor]:
-    numbers = index[:, None] * num_particles + torch.arange(num_particles, device=index.device)
-    start = model.start(numbers.flatten(), seed)
-    return [values.view(*numbers.shape, -1) for values in start]
+def pool(rows: list[Row], number: int, seed: int) -> tuple[list[Row], float]:
+    r"""Draw from the particles of all groups by weight, so that each counts by its :math:`\hat Z`.
 
+    Arguments:
+        rows: A row for each particle, with ``log_weight``, ``log_normalizer`` and ``group``.
+        number: Samples to draw, systematically.
+        seed: Of the draw.
 
-def drawing(method: str, potential: Potential, num_particles: int) -> Drawing:
-    """The way to draw that a name stands for.
-
-    Raises:
-        ValueError: There is no such way.
+    Returns:
+        The rows drawn, and the effective number of groups,
+        :math:`(\sum_g \hat Z_g)^2 / \sum_g \hat Z_g^2`.
     """
-    ways = {
-        "ardg": lambda: guided_alone(potential),
-        "bsdg": lambda: corrected(potential, num_particles, _PROPOSALS["bsdg"]),
-        "fadg": lambda: corrected(potential, num_particles, _PROPOSALS["fadg"]),
-        "best": lambda: best_of_group(potential, num_particles),
-    }
-    if method not in ways:
-        raise ValueError(f"method must be one of {', '.join(ways)}, got {method!r}")
-    if num_particles < 1:
-        raise ValueError(f"num_particles must be at least 1, got {num_particles}")
-    return ways[method]()
+    weights = torch.tensor([row["log_weight"] for row in rows], dtype=torch.float64)
+    groups = {row["group"]: row["log_normalizer"] for row in rows}
+    effective = effective_sample_size(torch.tensor(list(groups.values()), dtype=torch.float64))
+    generator = keyed_generator(seed, _POOL)
+    drawn = spread(weights, number, generator=generator)
+    # Systematic draws are sorted: copies of one particle would stand side by side.
+    shuffled = drawn[torch.randperm(number, generator=generator)]
+    return [rows[place] for place in shuffled.tolist()], float(effective)
 
 
 class _Sampler(lightning.LightningModule):
     """Draws from a model, a batch of sample numbers at a time."""
 
-    def __init__(self, model: MoleculeARDM, draw: Drawing, seed: int, output: Path) -> None:
+    def __init__(
+        self,
+        model: MoleculeARDM,
+        method: Method,
+        potential: Potential | None,
+        seed: int,
+        output: Path,
+    ) -> None:
         super().__init__()
-        self.model, self.draw = model, draw
+        self.model, self.method, self.potential = model, method, potential
         self.draw_seed, self.output = seed, output
         self.rows: list[Row] = []
+        self.effective_groups: float | None = None
 
     def on_predict_start(self) -> None:
         """Start the clock."""
@@ -183,23 +122,42 @@ class _Sampler(lightning.LightningModule):
 
     def predict_step(self, index: Tensor, batch_idx: int) -> None:
         """Draw and keep one batch."""
-        sites, log_value = self.draw(self.model, index, self.draw_seed)
-        for number, graph, value in zip(
-            index.tolist(), sites.cpu(), log_value.tolist(), strict=True
-        ):
-            row = {"index": number, "smiles": self.model.alphabet.smiles(graph)}
-            row |= {"log_value": value, "num_atoms": int(sizes(graph)), "sites": graph.tolist()}
+        guides = () if self.potential is None else (self.potential,)
+        with evaluations(self.model.average, *guides) as count:
+            drawn = self.method.draw(self.model, self.potential, index, self.draw_seed)
+        columns = drawn._replace(sites=drawn.sites.cpu())._asdict()
+        sites = columns.pop("sites")
+        known = {name: values.tolist() for name, values in columns.items()}
+        for place, graph in enumerate(sites):
+            # A log-weight may be minus infinity; what isn't a number isn't known.
+            row = {name: None if math.isnan(values[place]) else values[place]
+                   for name, values in known.items()}  # fmt: skip
+            row |= {"index": row["group"], "num_evaluations": count.rows / len(index)}
+            row |= {"num_atoms": int(sizes(graph)), "sites": graph.tolist()}
             self.rows.append(row)
 
     def on_predict_end(self) -> None:
         """Write the samples of all ranks."""
         rows = gather_rows(self.rows)
-        if self.trainer.is_global_zero:
-            write_parquet(rows, self.output, self._notes(len(rows)))
+        if not self.trainer.is_global_zero:
+            return
+        if self.method.pooled:
+            number = len({row["group"] for row in rows})
+            rows, self.effective_groups = pool(rows, number, self.draw_seed)
+            rank_zero_info(f"groups re-weighted: {self.effective_groups:.1f} effective of {number}")
+        alphabet = self.model.alphabet
+        finished = [
+            {"index": number, "smiles": alphabet.smiles(torch.tensor(row["sites"]))}
+            | {name: value for name, value in row.items() if name != "index"}
+            for number, row in enumerate(rows)
+        ]
+        write_parquet(finished, self.output, self._notes(len(finished)))
 
     def _notes(self, num_samples: int) -> dict[str, Any]:
         return {
             "num_samples": num_samples,
+            "method": str(self.method),
+            "effective_groups": self.effective_groups,
             "seed": self.draw_seed,
             "seconds": time.perf_counter() - self.start,
             "devices": self.trainer.world_size,
@@ -240,19 +198,20 @@ class SamplingTrainer(lightning.Trainer):
         seed: int = 0,
         output: str | None = None,
         guide: str | None = None,
-        method: str = "fadg",
-        num_particles: int = 10,
+        method: Method | None = None,
         guide_power: float = 1.0,
         guide_start: int = 0,
         pictures: bool = True,
     ) -> None:
         """Generate molecules and write them as Parquet.
 
-        The columns are ``index``, ``smiles`` (canonical; of the unchecked structure where
-        RDKit finds it invalid), ``log_value`` (nats: the log-probability given size and
-        order; of bsdg and fadg the estimate of log Z of the group, of best the potential),
-        ``num_atoms`` and ``sites``. Without sequential Monte Carlo each sample depends
-        on the seed and its index alone, not on batches or devices.
+        The columns are ``index``; ``smiles`` (canonical; of the unchecked structure where RDKit
+        finds it invalid); ``group``, ``log_weight`` and ``log_normalizer``, the group that a
+        sample comes from, its weight and the estimate of log Z; ``log_prob`` under what it was
+        drawn from, given size and order; ``num_evaluations``, rows given to networks for each
+        number, on average over the batch; ``num_atoms`` and ``sites``. What isn't known is
+        null. Without sequential Monte Carlo each sample depends on the seed and its index
+        alone, not on batches or devices.
 
         Arguments:
             model: The model.
@@ -263,11 +222,11 @@ class SamplingTrainer(lightning.Trainer):
             seed: Seed of the samples.
             output: Parquet file to write; by default ``samples.parquet`` in the run's folder.
             guide: Checkpoint of a discriminator.
-            method: With a guide, ``ardg``, ``bsdg``, ``fadg`` or ``best`` (of N).
-            num_particles: N of bsdg, fadg and best.
+            method: How to draw: Plain, Parallel, and with a guide ARDG, BSDG, FADG, BestOf or
+                Importance; by default Plain, or FADG with a guide.
             guide_power: Exponent of the guide, which tempers it; 0 is no guidance.
             guide_start: Shown sites from which on the guide counts.
-            pictures: Also write ``film_strip.png``, and ``ancestry.png`` of bsdg and fadg.
+            pictures: Also write ``film_strip.png``, and ``ancestry.png`` of BSDG and FADG.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -280,11 +239,11 @@ class SamplingTrainer(lightning.Trainer):
             claim(path, *(path.parent / name for name in drawn if pictures))
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
         potential = _guide(guide, guide_power, guide_start) if guide else None
-        draw = drawing(method, potential, num_particles) if potential else plain
-        self.predict(_Sampler(model, draw, seed, path), loader)
+        way = method or (FADG() if potential else Plain())
+        self.predict(_Sampler(model, way, potential, seed, path), loader)
         if pictures and self.is_global_zero:
             model.eval()
-            draw_pictures(model, path.parent, seed, potential, method, num_particles)
+            draw_pictures(model, path.parent, seed, potential, way)
 
     def negatives(
         self,

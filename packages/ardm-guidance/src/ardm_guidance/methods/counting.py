@@ -1,0 +1,48 @@
+"""How much a draw costs: rows that networks are given."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from ardm_guidance.models.trunks import Trunk
+
+__all__ = ["Evaluations", "evaluations"]
+
+
+class Evaluations:
+    """Network evaluations so far: each is one row of one call."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, its rows counted."""
+
+        def count(sites: Any, *arguments: Any) -> Any:
+            self.rows += len(sites)
+            return function(sites, *arguments)
+
+        return count
+
+
+@contextmanager
+def evaluations(*modules: nn.Module) -> Iterator[Evaluations]:
+    """Count the rows that the trunks within modules are given.
+
+    Arguments:
+        modules: Models and potentials; a trunk that two of them share is counted once a call.
+    """
+    total = Evaluations()
+    inside = (one for module in modules for one in module.modules())
+    trunks = {id(one): one for one in inside if isinstance(one, Trunk)}
+    for trunk in trunks.values():
+        # Instance attributes hide the methods of the class until they are taken away.
+        vars(trunk)["states"] = total.counted(trunk.states)
+        vars(trunk)["states_at"] = total.counted(trunk.states_at)
+    try:
+        yield total
+    finally:
+        for trunk in trunks.values():
+            del vars(trunk)["states"], vars(trunk)["states_at"]
