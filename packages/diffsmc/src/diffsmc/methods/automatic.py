@@ -1,5 +1,6 @@
 """The path chosen by diagnostics: the cheapest that will do, and the result says which and why."""
 
+import copy
 import math
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from diffsmc.methods.pilot import VARYING, Pilot
 from diffsmc.methods.reference_mixture import ReferenceMixture
 from diffsmc.methods.seeing import Modes, look_back
 from diffsmc.methods.tempering import Tempering
+from diffsmc.methods.thrift import LEAST_PILOT, PILOT, sample_thriftily
 from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
@@ -31,8 +33,7 @@ __all__ = ["Automatic"]
 
 LOOKS = 3  # at draws that outweigh the others
 CLIMBING = 100_000  # evaluations that climbs and refits are cut to without a budget
-BRIDGED = 150.0  # evaluations that a particle of the bridge takes, in round numbers
-PILOT = 1.1e5  # evaluations of a pilot
+SMALL_BUDGET = 5000
 MOST_DIMENSIONS = 200  # in which climbs keep a matrix each
 
 
@@ -85,35 +86,57 @@ class Automatic(Method):
             hills = self._hills(target, generator=generator)
             fitted = fit_hills(
                 target, hills, self.importance_ess, self.importance_shape,
-                budget=self.budget or CLIMBING, generator=generator,
+                budget=int(min(CLIMBING, self._left(hills.num_evaluations))), generator=generator,
             )  # fmt: skip
             spent = hills.num_evaluations + (fitted.num_evaluations if fitted else 0)
             if fitted and fitted.hills and self.budget is None:
                 fitted, more = self._look(target, fitted.hills, fitted, generator=generator)
                 spent += more
-        left = math.inf if self.budget is None else max(self.budget - spent, 0)
         if fitted and fitted.hills:
             hills = fitted.hills
-        if hills and fitted and (fitted.suffices or left < PILOT):
+        if hills and fitted and (fitted.suffices or self._left(spent) < LEAST_PILOT):
             run, spent = self._importance(
                 target, hills, fitted, num_islands, num_particles, spent,
                 generator=generator, monitor=monitor,
             )  # fmt: skip
             if run is not None:
                 return run
-            left = left if self.budget is None else max(self.budget - spent, 0)
-        method, num = self._within(left, num_islands, num_particles)
-        run = method._by_pilot(
-            target, hills, num_islands, num, generator=generator, monitor=monitor
-        )
+        if self.budget is None:
+            run = self._by_pilot(
+                target, hills, num_islands, num_particles, generator=generator, monitor=monitor
+            )
+        else:
+            run = sample_thriftily(
+                self.mixture, target, hills, num_islands, num_particles, int(self._left(spent)),
+                generator=generator, monitor=monitor,
+            )  # fmt: skip
         return run._replace(num_evaluations=run.num_evaluations + spent)
+
+    @property
+    @override
+    def num_checked(self) -> int:
+        return 64 if self.budget is None or self.budget > SMALL_BUDGET else 16
+
+    @override
+    def after(self, spent: int) -> "Automatic":
+        if self.budget is None:
+            return self
+        rest = copy.copy(self)
+        object.__setattr__(rest, "budget", self.budget - spent - 4 * self.num_checked)
+        return rest
+
+    def _left(self, spent: int) -> float:
+        return math.inf if self.budget is None else max(0, self.budget - spent)
 
     def _hills(self, target: Target, *, generator: torch.Generator) -> Hills:
         """Climb, from few starts where the budget is small."""
         budget = self.budget or CLIMBING
-        first = min(128, max(16, budget // 60))
         return find_hills(
-            target, generator=generator, num_starts=first, most_starts=min(1024, budget // 50)
+            target,
+            generator=generator,
+            num_starts=min(128, max(4, budget // 60)),
+            most_starts=min(1024, budget // 50),
+            most=math.inf if self.budget is None else 0.4 * budget,
         )
 
     def _look(
@@ -158,7 +181,7 @@ class Automatic(Method):
             )  # fmt: skip
             spent += run.num_evaluations
             again = judge_weights(run.log_weights.flatten())
-            last = self.budget is not None and self.budget - spent < PILOT
+            last = self._left(spent) < PILOT
             if again.suffices(0.5 * self.importance_ess, USABLE) or last:
                 return self._explain(run, target, hills, fitted, spent), spent
             before, known = hills.num_evaluations, len(hills.modes)
@@ -168,7 +191,7 @@ class Automatic(Method):
                 break
             new = fit_hills(
                 target, hills, self.importance_ess, self.importance_shape,
-                budget=self.budget or CLIMBING, generator=generator,
+                budget=int(min(CLIMBING, self._left(spent))), generator=generator,
             )  # fmt: skip
             if new is None:
                 break
@@ -183,7 +206,7 @@ class Automatic(Method):
         each = max(self.mixture.importance_draws, math.ceil(1 / max(judged.ess, 0.02)))
         if self.budget is None:
             return each * num_particles
-        return max(40, min(each * num_particles, (self.budget - spent) // num_islands))
+        return max(2, min(each * num_particles, int(self._left(spent)) // num_islands))
 
     def _explain(
         self, run: Result, target: Target, hills: Hills, fitted: Fitted, spent: int
@@ -200,24 +223,6 @@ class Automatic(Method):
             notes=(*run.notes, *seen),
             num_evaluations=spent,
         )
-
-    def _within(self, left: float, num_islands: int, num_particles: int) -> tuple["Automatic", int]:
-        """Cut chains and particles to the evaluations that are left."""
-        if math.isinf(left):
-            return self, num_particles
-        fit = self.mixture.reference
-        share = math.sqrt(min(1.0, 0.3 * left / PILOT))
-        small = replace(
-            fit,
-            num_chains=max(16, round(share * fit.num_chains)),
-            search_moves=max(8, round(share * fit.search_moves)),
-            revisit_chains=max(16, round(share * fit.revisit_chains)),
-            revisit_moves=max(4, round(share * fit.revisit_moves)),
-            weight_points=max(200, round(share * fit.weight_points)),
-        )
-        num = int(0.6 * left / (BRIDGED * (num_islands + 3)))
-        mixture = replace(self.mixture, reference=small, refits=0)
-        return replace(self, mixture=mixture), max(4, min(num_particles, num))
 
     def _by_pilot(
         self,

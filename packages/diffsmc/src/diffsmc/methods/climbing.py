@@ -91,7 +91,12 @@ class _Climb(NamedTuple):
 
 
 def climb(
-    target: Target, starts: Tensor, *, num_rounds: int = 80, tolerance: float = 1e-3
+    target: Target,
+    starts: Tensor,
+    *,
+    num_rounds: int = 80,
+    tolerance: float = 1e-3,
+    most: float = math.inf,
 ) -> tuple[Tensor, Tensor, int]:
     """Climb from points, ``(C, D)``.
 
@@ -100,6 +105,7 @@ def climb(
         starts: Where climbs begin.
         num_rounds: Most evaluations of one climb.
         tolerance: A climb ends where its predicted gain is below.
+        most: Evaluations of all climbs, after which they stop where they are.
 
     Returns:
         Ends ``(C, D)``, which climbs have ended ``(C,)``, and the number of evaluations.
@@ -118,7 +124,7 @@ def climb(
     spent, first = len(z), torch.ones_like(ended)
     for _ in range(num_rounds):
         rows = (~ended).nonzero()[:, 0]
-        if not len(rows):
+        if not len(rows) or spent + len(rows) > most:
             break
         part = _Climb(*(values[rows] for values in state))
         part, done, first_part = _round(part, first[rows], evaluate, tolerance)
@@ -187,6 +193,7 @@ def find_hills(
     num_starts: int = 128,
     most_starts: int = 1024,
     most_modes: int = 64,
+    most: float = math.inf,
 ) -> Hills:
     """Climb from more and more starts until those that found something new are rare.
 
@@ -197,12 +204,14 @@ def find_hills(
             basin.
         most_starts: Most starts.
         most_modes: With more modes than this the search ends.
+        most: Most evaluations.
     """
     hills = _empty(target)
     while True:
         starts = scaled_starts(target, num_starts, generator=generator)
-        ends, ended, spent = climb(target, starts)
-        hills = _gather(target, hills, starts, ends[ended], most_modes)
+        left = most - hills.num_evaluations
+        ends, ended, spent = climb(target, starts, most=0.7 * left)
+        hills = _gather(target, hills, starts, ends[ended], most_modes, left - spent)
         hills = hills._replace(
             lost=hills.lost + int((~ended).sum()), num_evaluations=hills.num_evaluations + spent
         )
@@ -218,22 +227,25 @@ def find_hills(
             and hills.found.sum() >= 0.5 * total
         )
         lost = hills.lost > 0.5 * total
-        if lost or bool(few) or 2 * total > most_starts or len(hills.modes) > most_modes:
+        # as many starts again take about as much again
+        dear = 2 * hills.num_evaluations > most or 2 * total > most_starts
+        if lost or bool(few) or dear or len(hills.modes) > most_modes:
             return hills
         num_starts = total
 
 
-def follow_up(target: Target, hills: Hills, points: Tensor) -> Hills:
+def follow_up(target: Target, hills: Hills, points: Tensor, most: float = math.inf) -> Hills:
     """Climb from points of high density that the hills don't account for.
 
     Arguments:
         target: The target.
         hills: What was found before.
         points: Where to climb from, ``(C, D)``.
+        most: Most evaluations.
     """
-    ends, ended, spent = climb(target, points)
+    ends, ended, spent = climb(target, points, most=0.7 * most)
     known = len(hills.modes)
-    more = _gather(target, hills, points, ends[ended], known + len(points))
+    more = _gather(target, hills, points, ends[ended], known + len(points), most - spent)
     # these points were chosen: what they found says nothing of the basins of random starts
     found = torch.cat([hills.found, more.found[known:].clamp(min=2)])
     return more._replace(
@@ -250,8 +262,10 @@ def _empty(target: Target) -> Hills:
     )  # fmt: skip
 
 
-def _gather(target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_modes: int) -> Hills:
-    """Put ends to the modes that they belong to, the highest first."""
+def _gather(
+    target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_modes: int, most: float
+) -> Hills:
+    """Put ends to the modes that they belong to, the highest first, within some evaluations."""
     values = target.log_prob(ends)
     modes, factors = list(hills.modes), list(hills.factors)
     heights, found = list(hills.heights), hills.found.tolist()
@@ -263,7 +277,7 @@ def _gather(target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_mod
         left = left & ~mine
     while bool(left.any()) and len(modes) <= most_modes:
         top = int(torch.where(left, values, -torch.inf).argmax())
-        mode, factor, cost = _summit(target, ends[top])
+        mode, factor, cost = _summit(target, ends[top], most - spent)
         spent += cost
         if factor is None:
             left[top] = False
@@ -280,6 +294,7 @@ def _gather(target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_mod
         modes.append(mode)
         factors.append(factor)
         heights.append(target.log_prob(mode[None])[0])
+        spent += 1
         found.append(float(mine.sum()))
         left = left & ~mine
     like = target.start_mean
@@ -301,10 +316,13 @@ def _within(ends: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
     return inside
 
 
-def _summit(target: Target, end: Tensor) -> tuple[Tensor, Tensor | None, int]:
+def _summit(target: Target, end: Tensor, most: float) -> tuple[Tensor, Tensor | None, int]:
     """Give the mode near an end by Newton steps, and Laplace's factor there."""
-    spent, widths, gain = 0, 1e-3 * target.start_factor, math.inf
+    spent, widths, gain, near, risen = 0, 1e-3 * target.start_factor, math.inf, False, True
+    factor = None
     for _ in range(14):
+        if spent + 2 * target.dim + 3 > most:
+            break
         factor, grad, cost = _curvature(target, end, widths)
         spent += cost
         if factor is None:

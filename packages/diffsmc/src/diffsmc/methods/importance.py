@@ -18,6 +18,7 @@ from diffsmc.targets.target import Target
 __all__ = ["IMPORTANCE", "heaviest", "sample_by_importance"]
 
 IMPORTANCE = "importance sampling"
+FEWEST = 8  # draws of a component
 
 
 def sample_by_importance(
@@ -35,26 +36,36 @@ def sample_by_importance(
         target: The target.
         mixture: Where draws come from.
         num_islands: Independent sets of draws.
-        num_draws: Draws of each, each one evaluation.
+        num_draws: Draws of each, each one evaluation; components that would get fewer than eight
+            are left to the heavier ones.
         generator: Source of all draws.
         monitor: Told of the step.
     """
-    path = ImportancePath(target, proposal(target, mixture))
+    path = ImportancePath(target, proposal(target, _affordable(mixture, num_draws)))
     settings = Settings(RWM(), 0, ess_threshold=0.0, mass=diagonal_mass)
-    least = 8 * len(mixture.weights)
     done = run_pass(
         "run",
         path,
         FixedSchedule([0.0, 1.0]),
         settings,
         num_islands,
-        max(least, num_draws),
+        num_draws,
         generator=generator,
         monitor=monitor,
     )
     particles = done.state.cloud.particles
     result = make_result([done], particles, True, done.state.log_weights.numel(), IMPORTANCE)
-    return result._replace(strata=path.labels(max(least, num_draws))[0])
+    return result._replace(strata=path.labels(num_draws)[0])
+
+
+def _affordable(mixture: Mixture, num_draws: int) -> Mixture:
+    """Keep the heaviest components, eight draws each."""
+    num = max(1, num_draws // FEWEST)
+    if num >= len(mixture.weights):
+        return mixture
+    kept = mixture.weights.topk(num).indices
+    weights = mixture.weights[kept]
+    return Mixture(weights / weights.sum(), mixture.means[kept], mixture.factors[kept])
 
 
 def heaviest(run: Result, num: int = 16) -> Tensor:

@@ -114,7 +114,7 @@ def fit_hills(
         hills: Modes found by climbing.
         least_ess: ESS, relative to the draws, from which it will do.
         most_shape: And Pareto's k must be below.
-        budget: Evaluations of the whole run.
+        budget: Evaluations of this and of the draws that follow.
         generator: Source of all draws.
 
     Returns:
@@ -126,11 +126,12 @@ def fit_hills(
     alone = int((hills.found < 1.5).sum())
     if modes > 1 and alone > modes / 3 and budget > FEW_EVALUATIONS:
         return None  # there are far more modes than were found
-    num = min(2000 + 100 * modes, max(150, budget // 8))
+    num = min(2000 + 100 * modes, max(min(150, budget // 4), budget // 8))
     hills, spent = _look_around(target, hills, num, budget // 10, generator=generator)
     fitted = improve(
-        target, hills.mixture(), num, least_ess, most_shape, budget=budget, generator=generator
-    )
+        target, hills.mixture(), num, least_ess, most_shape, budget=budget - spent,
+        generator=generator,
+    )  # fmt: skip
     return fitted._replace(hills=hills, num_evaluations=fitted.num_evaluations + spent)
 
 
@@ -160,7 +161,7 @@ def _look_around(
         if not len(rows) or known >= MOST_COMPONENTS:
             break
         before = hills.num_evaluations
-        hills = follow_up(target, hills, cloud.particles[0][rows])
+        hills = follow_up(target, hills, cloud.particles[0][rows], 2 * most)
         spent += hills.num_evaluations - before
         if len(hills.modes) == known:
             break
@@ -185,7 +186,7 @@ def improve(
         num: Draws of a round.
         least_ess: ESS, relative to the draws, from which it will do.
         most_shape: And Pareto's k must be below.
-        budget: Evaluations of the whole run, of which at most a third are spent.
+        budget: Evaluations of the whole run, of which at most two fifths are spent.
         generator: Source of all draws.
     """
     best, spent = None, 0
@@ -195,7 +196,8 @@ def improve(
         ok = judged.suffices(least_ess, most_shape)
         if best is None or (ok, judged.ess) > (best.suffices, best.judged.ess):
             best = Fitted(mixture, judged, ok, cloud, 0)
-        enough = (ok and judged.ess > GOOD) or spent > 0.3 * budget or judged.ess < HOPELESS
+        dear = spent + num > 0.4 * budget
+        enough = (ok and judged.ess > GOOD) or dear or judged.ess < HOPELESS
         if enough or not bool((cloud.tilt > -torch.inf).any()):
             break
         mixture = _refit(mixture, cloud)

@@ -22,12 +22,17 @@ def pooled_weights(result: Result) -> Tensor:
     return (result.log_weights.log_softmax(-1) + share).exp()
 
 
-def check_result(result: Result, target: Target) -> int:
+def check_result(result: Result, target: Target, num_points: int = 64) -> int:
     """Refuse results that are no answer; give the number of evaluations.
 
     The density is followed far out along the principal axes of the particles, along the particles
     themselves and along the least axes of the score, for an improper density is flat along one
     that no axis shows.
+
+    Arguments:
+        result: What came out.
+        target: The target.
+        num_points: Points whose scores are asked for, and four times the number of directions.
 
     Raises:
         FailedRunError: The evidence isn't finite.
@@ -50,8 +55,9 @@ def check_result(result: Result, target: Target) -> int:
     unit = covariance / scale / scale[:, None]
     axes = torch.linalg.eigh(unit.nan_to_num()).eigenvectors.T * scale
     heavy = weights.topk(min(8, len(weights))).indices
-    some = x[torch.linspace(0, len(x) - 1, min(64, len(x)), device=x.device).long()]
-    directions = torch.cat([axes[-4:], centred[heavy], mean[None], _flattest(target, some)])
+    some = x[torch.linspace(0, len(x) - 1, min(num_points, len(x)), device=x.device).long()]
+    directions = torch.cat([_flattest(target, some), axes[-4:], centred[heavy], mean[None]])
+    directions = directions[: num_points // 4]
     directions = directions / directions.norm(dim=-1, keepdim=True).clamp(min=1e-300)
     # several points each: on one the density may have a ridge that is no tail
     rows = torch.linspace(0, len(x) - 1, len(directions), device=x.device).long()

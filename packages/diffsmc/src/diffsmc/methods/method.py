@@ -79,6 +79,19 @@ class Method(ABC):
 
     uses_gradient: bool = True
 
+    @property
+    def num_checked(self) -> int:
+        """Points that the final check looks at."""
+        return 64
+
+    def after(self, spent: int) -> "Method":
+        """Give the method with what is left of its budget, if it has one.
+
+        Arguments:
+            spent: Evaluations that were spent on checks.
+        """
+        return self
+
     def __repr__(self) -> str:
         return one_line(self)
 
@@ -124,10 +137,10 @@ class Method(ABC):
         if max_evaluations is not None:
             begun = Limited(begun, max_evaluations)
         spent += check_proper(begun)
-        result = self.sample(
+        result = self.after(spent).sample(
             begun, num_islands, num_particles, generator=generator, monitor=monitor
         )
-        spent += check_result(result, target)
+        spent += check_result(result, target, self.num_checked)
         return result._replace(
             target=target,
             notes=(*result.notes, *invalid_note(result)),

@@ -111,7 +111,7 @@ class ReferenceMixture(Method):
             narrow: tuple[str, ...] = ()
             reason = f"{judged}: that suffices"
         else:
-            run = self._bridge(
+            run = self.bridge(
                 target, fitted.mixture, num_islands, num_particles, self.adapt_islands,
                 generator=generator, monitor=monitor,
             )  # fmt: skip
@@ -139,7 +139,7 @@ class ReferenceMixture(Method):
         # every component is fitted to some particles of its own
         least = 4 * (target.dim + 2) * len(mixture.weights)
         for index in range(self.refits):
-            small = self._bridge(
+            small = self.bridge(
                 target,
                 mixture,
                 1,
@@ -152,7 +152,7 @@ class ReferenceMixture(Method):
             spent += small.num_evaluations
         return FittedMixture(mixture, notes, spent)
 
-    def _bridge(
+    def bridge(
         self,
         target: Target,
         mixture: Mixture,
@@ -163,6 +163,7 @@ class ReferenceMixture(Method):
         generator: torch.Generator,
         monitor: Monitor,
     ) -> Result:
+        """Bridge every component of a mixture to the target; see `run`."""
         strata = len(mixture.weights)
         settings = Settings(
             self.move,
