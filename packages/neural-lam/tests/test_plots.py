@@ -3,6 +3,7 @@ import pytest
 import torch
 import xarray as xr
 
+from neural_lam.fields.features import Feature
 from neural_lam.graphs.construction import Grid, Icosahedral, Rectangular
 from neural_lam.verification.plots import draw_graph, draw_maps, draw_scores, save_figure
 
@@ -53,6 +54,13 @@ def test_curves_show_every_forecast(tmp_path):
         drawn = np.stack([line.get_ydata() for line in axes.lines])
         np.testing.assert_array_equal(drawn, rmse[:, :, position])
         assert axes.get_ylabel() == ["RMSE (m)", "RMSE (K)"][position]
+        assert axes.get_title() == ["a 250", "b"][position]
+    features = [
+        Feature("a", 250, "m", "height", level_units="hPa"),
+        Feature("b", None, "K", "warmth"),
+    ]
+    named = draw_scores(scores, ["m", "K"], [feature.title for feature in features])
+    assert [axes.get_title() for axes in named.axes] == ["height at 250 hPa", "warmth"]
     save_figure(figure, str(tmp_path / "scores.png"))
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 1

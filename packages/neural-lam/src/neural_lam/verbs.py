@@ -150,7 +150,8 @@ def _pictures(result: Verification, folder: Path) -> list[str]:
 def _draw(result: Verification, folder: Path, lead_hours: list[float] | None) -> list[str]:
     store, table = result.store, result.scores
     units = [feature.units for feature in result.features]
-    save_figure(draw_scores(table, units), str(folder / "scores.png"))
+    titles = [feature.title for feature in result.features]
+    save_figure(draw_scores(table, units, titles), str(folder / "scores.png"))
     # The forecast in the middle of the test, not the best one.
     number = int(result.numbers[len(result.numbers) // 2])
     forecast = result.forecasts.read(number, result.features)

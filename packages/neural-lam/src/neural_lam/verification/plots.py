@@ -65,7 +65,7 @@ def _highest_of_interest(rmse: xr.DataArray) -> float:
     return float(max(largest[0], steady.max()))
 
 
-def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> None:
+def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str, title: str) -> None:
     hours = _hours(scores["prediction_timedelta"].values)
     for colour, name in zip(_COLOURS, scores["forecast"].values, strict=False):
         row = scores.sel(forecast=name, feature=feature)
@@ -75,7 +75,7 @@ def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> Non
         )
         emphasis = {"lw": 2.2, "marker": "o", "zorder": 3} if model else {"lw": 1.5}
         axes.plot(hours, row["rmse"], color=colour, label=_pretty(str(name)), ms=3.5, **emphasis)
-    axes.set_title(_pretty(feature))
+    axes.set_title(title)
     axes.set_xlabel("lead time (h)")
     axes.set_ylabel(f"RMSE ({unit})")
     axes.set_xlim(0, hours[-1] * 1.02)
@@ -84,19 +84,21 @@ def _score_panel(axes: Axes, scores: xr.Dataset, feature: str, unit: str) -> Non
     axes.set_axisbelow(True)
 
 
-def draw_scores(scores: xr.Dataset, units: list[str]) -> Figure:
+def draw_scores(scores: xr.Dataset, units: list[str], titles: list[str] | None = None) -> Figure:
     """RMSE against lead time with bootstrap intervals, a panel a feature.
 
     Arguments:
         scores: What `verification.scores` gives; the first forecast is the model.
         units: Of each feature.
+        titles: What each feature is, levels with their units; by default its name.
     """
     features = [str(name) for name in scores["feature"].values]
+    titles = [_pretty(name) for name in features] if titles is None else titles
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.6 * len(features) + 0.6, 3.9), layout="constrained")
         panels = figure.subplots(1, len(features), squeeze=False)[0]
-        for axes, feature, unit in zip(panels, features, units, strict=True):
-            _score_panel(axes, scores, feature, unit)
+        for axes, *panel in zip(panels, features, units, titles, strict=True):
+            _score_panel(axes, scores, *panel)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         count = scores.attrs.get("num_forecasts", "?")
