@@ -18,14 +18,13 @@ from rdkit import Chem
 
 from ardm_guidance.data.files import installed_folder, read_molecules, source_files
 from ardm_guidance.scores.chemnet import load_chemnet
+from ardm_guidance.scores.filters import load_filters, passes_filters
 from ardm_guidance.scores.moses import (
     _Restricted,
     cosine_similarity,
     fragments,
-    load_filters,
     merge,
     moses_scores,
-    passes_filters,
     published_statistics,
     scaffold,
     statistics,

@@ -18,13 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor
+from tqdm import tqdm
 
 __all__ = ["internal_diversity", "morgan", "nearest_similarity"]
 
 _BITS = 1024
+_SLOW = 10**8  # pairs from which on progress is shown
+Array = NDArray[np.float64]
 
 
 @lru_cache(maxsize=1)
@@ -42,22 +46,40 @@ def morgan(molecules: Sequence[Chem.Mol]) -> Tensor:
     return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, _BITS, dtype=torch.uint8)
 
 
-def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Tanimoto similarities of all pairs, ``(N, M)``."""
-    a, b = a.float(), b.float()
-    both = a @ b.T
-    either = a.sum(1)[:, None] + b.sum(1) - both
-    return torch.where(either > 0, both / either, 1.0)
+Words = NDArray[np.uint64]
+_ROWS, _COLUMNS = 4, 4096  # of a block, so that what is in work stays in the processor's cache
+
+
+def _packed(bits: Tensor) -> Words:
+    """Bits ``(N, 1024)`` as words of 64, ``(N, 16)``."""
+    return np.packbits(bits.numpy(), axis=1).view(np.uint64)
+
+
+def _in_common(a: Words, b: Words) -> NDArray[np.uint16]:
+    """Bits that both of a pair have, ``(R, C)``, of rows ``(R, 16)`` and columns ``(16, C)``."""
+    total = np.zeros((len(a), b.shape[1]), np.uint16)
+    for own, others in zip(a.T, b, strict=True):
+        total += np.bitwise_count(own[:, None] & others)
+    return total
 
 
 def _reduce(
-    samples: Tensor, others: Tensor, combine: Callable[[Tensor, Tensor], Tensor], size: int = 2048
-) -> Tensor:
+    samples: Tensor, others: Tensor, combine: Callable[[Array, Array], Array], label: str
+) -> Array:
     """Combine the similarities of each sample to all others, block by block, ``(N,)``."""
-    total = torch.zeros(len(samples), dtype=torch.float64)
-    for rows in torch.split(torch.arange(len(samples)), size):
-        for block in torch.split(others, size):
-            total[rows] = combine(total[rows], _similarity(samples[rows], block).double())
+    rows, columns = _packed(samples), np.ascontiguousarray(_packed(others).T)
+    sizes = [part.sum(1, dtype=torch.int64).numpy() for part in (samples, others)]
+    total = np.zeros(len(rows))
+    pairs = len(samples) * len(others)
+    starts = tqdm(range(0, len(rows), _ROWS), desc=label, disable=pairs < _SLOW)
+    for start in starts:
+        chosen = slice(start, start + _ROWS)
+        for first in range(0, columns.shape[1], _COLUMNS):
+            block = slice(first, first + _COLUMNS)
+            both = _in_common(rows[chosen], columns[:, block])
+            either = sizes[0][chosen, None] + sizes[1][block] - both
+            similarity = np.divide(both, either, out=np.ones(both.shape), where=either > 0)
+            total[chosen] = combine(total[chosen], similarity)
     return total
 
 
@@ -68,7 +90,9 @@ def nearest_similarity(samples: Tensor, reference: Tensor) -> float:
         samples: Bits, ``(N, C)``.
         reference: Bits, ``(M, C)``.
     """
-    nearest = _reduce(samples, reference, lambda best, block: best.maximum(block.amax(1)))
+    nearest = _reduce(
+        samples, reference, lambda best, block: np.maximum(best, block.max(1)), "nearest neighbours"
+    )
     return float(nearest.mean())
 
 
@@ -79,5 +103,5 @@ def internal_diversity(samples: Tensor, order: int = 1) -> float:
         samples: Bits, ``(N, C)``.
         order: Exponent :math:`p`.
     """
-    total = _reduce(samples, samples, lambda sum_, block: sum_ + (block**order).sum(1))
+    total = _reduce(samples, samples, lambda sum_, block: sum_ + (block**order).sum(1), "diversity")
     return 1 - float(((total / len(samples)) ** (1 / order)).mean())

@@ -15,20 +15,18 @@ References:
     Polykovskiy et al., "Molecular Sets (MOSES)", Front. Pharmacol. 11 (2020).
 """
 
-import csv
 import pickle
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from rdkit import Chem
-from rdkit.Chem import QED, Crippen, Descriptors
+from rdkit.Chem import Crippen, Descriptors
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from torch import Tensor
 
@@ -36,7 +34,11 @@ from ardm_guidance.data.files import installed_folder
 from ardm_guidance.data.gathering import gather
 from ardm_guidance.scores.accessibility import synthetic_accessibility
 from ardm_guidance.scores.chemnet import ChemNet, Moments, frechet_distance, merge_moments, moments
+from ardm_guidance.scores.filters import passes_filters
 from ardm_guidance.scores.fingerprints import internal_diversity, morgan, nearest_similarity
+from ardm_guidance.scores.likeness import drug_likeness
+from ardm_guidance.scores.screening import Screened
+from ardm_guidance.scores.workers import in_pieces
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
@@ -48,23 +50,21 @@ __all__ = [
     "cosine_similarity",
     "distances",
     "fragments",
-    "load_filters",
     "merge",
     "moses_scores",
-    "passes_filters",
     "published_statistics",
     "scaffold",
     "statistics",
     "wasserstein_distance",
 ]
 
+
 PROPERTIES: dict[str, Callable[[Chem.Mol], float]] = {
     "logP": Crippen.MolLogP,  # type: ignore[attr-defined]
     "SA": synthetic_accessibility,
-    "QED": QED.qed,
+    "QED": drug_likeness,
     "weight": Descriptors.MolWt,  # type: ignore[attr-defined]
 }
-_ELEMENTS = {"C", "N", "S", "O", "F", "Cl", "Br", "H"}
 _DISTRIBUTION = "molsets==0.3.1"
 
 
@@ -150,13 +150,22 @@ def scaffold(molecule: Chem.Mol, min_rings: int = 2) -> str | None:
     return smiles if smiles and core.GetRingInfo().NumRings() >= min_rings else None
 
 
-def statistics(smiles: Sequence[str], chemnet: ChemNet | None = None) -> Statistics:
+def statistics(
+    smiles: Sequence[str], chemnet: ChemNet | None = None, num_workers: int = 0
+) -> Statistics:
     """Statistics of valid molecules.
 
     Arguments:
         smiles: Valid SMILES, repeats included.
         chemnet: For the Fréchet distance.
+        num_workers: Processes for all but ChemNet; none is this one.
     """
+    parts = in_pieces(_without_chemnet, smiles, num_workers, "properties")
+    found = merge(parts) if parts else _without_chemnet(())
+    return found._replace(chemnet=None if chemnet is None else moments(chemnet.states(smiles)))
+
+
+def _without_chemnet(smiles: Sequence[str]) -> Statistics:
     molecules = [Chem.MolFromSmiles(text) for text in smiles]
     cores = (scaffold(molecule) for molecule in molecules)
     return Statistics(
@@ -167,7 +176,7 @@ def statistics(smiles: Sequence[str], chemnet: ChemNet | None = None) -> Statist
             name: torch.tensor([compute(one) for one in molecules], dtype=torch.float64)
             for name, compute in PROPERTIES.items()
         },
-        None if chemnet is None else moments(chemnet.states(smiles)),
+        None,
     )
 
 
@@ -219,38 +228,6 @@ def distances(samples: Statistics, name: str, reference: Statistics) -> Distance
     )
 
 
-def load_filters() -> list[Chem.Mol]:
-    """Unwanted substructures: the lists of the installed ``molsets``.
-
-    Raises:
-        InputError: It is not installed.
-    """
-    return list(_filters(installed_folder("moses", _DISTRIBUTION) / "metrics"))
-
-
-@lru_cache(maxsize=2)
-def _filters(folder: Path) -> tuple[Chem.Mol, ...]:
-    with (folder / "mcf.csv").open(encoding="utf-8") as file:
-        smarts = [row["smarts"] for row in csv.DictReader(file)]
-    with (folder / "wehi_pains.csv").open(encoding="utf-8") as file:
-        smarts += [row[0] for row in csv.reader(file)]
-    return tuple(Chem.MolFromSmarts(text.strip()) for text in smarts)
-
-
-def passes_filters(molecule: Chem.Mol, unwanted: Sequence[Chem.Mol]) -> bool:
-    """Whether a molecule passes the filters of MOSES."""
-    if any(len(ring) >= 8 for ring in molecule.GetRingInfo().AtomRings()):
-        return False
-    if any(atom.GetFormalCharge() for atom in molecule.GetAtoms()):
-        return False
-    if any(atom.GetSymbol() not in _ELEMENTS for atom in molecule.GetAtoms()):
-        return False
-    whole = Chem.AddHs(molecule)
-    if any(whole.HasSubstructMatch(pattern) for pattern in unwanted):
-        return False
-    return Chem.MolFromSmiles(Chem.MolToSmiles(molecule, isomericSmiles=False)) is not None
-
-
 def canonical(smiles: str) -> str | None:
     """The canonical SMILES of every other score and of the references, or none where invalid."""
     try:
@@ -266,6 +243,8 @@ def moses_scores(
     *,
     chemnet: ChemNet | None = None,
     unwanted: Sequence[Chem.Mol] | None = None,
+    canonicals: Sequence[str | None] | None = None,
+    num_workers: int = 0,
 ) -> MosesScores:
     """Score samples; in a distributed run each rank gives every R-th of them and all find the same.
 
@@ -275,6 +254,8 @@ def moses_scores(
         training: Canonical SMILES of the training set.
         chemnet: For the Fréchet distance.
         unwanted: Substructures of the filters, see :func:`load_filters`.
+        canonicals: Canonical SMILES of the samples, none where invalid, where they are known.
+        num_workers: Processes for RDKit's work; none is this one.
 
     Raises:
         ValueError: No sample is valid.
@@ -282,14 +263,14 @@ def moses_scores(
     References:
         Polykovskiy et al. (2020), Molecular Sets (MOSES), arXiv:1811.12823.
     """
-    own = [canonical(text) for text in samples]
+    own = [canonical(text) for text in samples] if canonicals is None else list(canonicals)
     own_valid = [text for text in own if text is not None]
     every = _interleave(gather(own))
     valid = [text for text in every if text is not None]
     if not valid:
         raise ValueError(f"no valid molecule among {len(every)} samples")
     # A rank without a valid molecule has nothing to add up.
-    parts = gather(statistics(own_valid, chemnet) if own_valid else None)
+    parts = gather(statistics(own_valid, chemnet, num_workers) if own_valid else None)
     found = merge([part for part in parts if part is not None])
     return MosesScores(
         num_samples=len(every),
@@ -297,10 +278,12 @@ def moses_scores(
         valid=len(valid) / len(every),
         unique_1k=_unique(valid, 1000),
         unique_10k=_unique(valid, 10_000),
-        novel=len(set(valid).difference(training)) / len(set(valid)),
+        novel=sum(text not in training for text in set(valid)) / len(set(valid)),
         int_div_1=internal_diversity(found.bits),
         int_div_2=internal_diversity(found.bits, 2),
-        filters=None if unwanted is None else _share_passing(own_valid, unwanted, len(valid)),
+        filters=None
+        if unwanted is None
+        else _share_passing(own_valid, unwanted, len(valid), num_workers),
         distances=[distances(found, name, one) for name, one in references.items()],
     )
 
@@ -315,9 +298,16 @@ def _unique(valid: Sequence[str], number: int) -> float:
     return len(set(valid[:number])) / len(valid[:number])
 
 
-def _share_passing(own: Sequence[str], unwanted: Sequence[Chem.Mol], count: int) -> float:
-    passing = sum(passes_filters(Chem.MolFromSmiles(text), unwanted) for text in own)
+def _share_passing(
+    own: Sequence[str], unwanted: Sequence[Chem.Mol], count: int, num_workers: int
+) -> float:
+    screened = unwanted if isinstance(unwanted, Screened) else Screened(unwanted)
+    passing = sum(in_pieces(partial(_passing, screened), own, num_workers, "filters"))
     return sum(gather(passing)) / count
+
+
+def _passing(unwanted: Screened, texts: Sequence[str]) -> int:
+    return sum(passes_filters(Chem.MolFromSmiles(text), unwanted) for text in texts)
 
 
 _ALLOWED = {

@@ -7,7 +7,7 @@ training molecules for novelty, and its test and scaffold test sets with their p
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rdkit import Chem, rdBase
 
@@ -16,13 +16,18 @@ from ardm_guidance.data.files import Rejected, read_rows, source_files
 from ardm_guidance.data.splits import Split
 from ardm_guidance.scores.chemnet import ChemNet, load_chemnet
 from ardm_guidance.scores.evaluation import Checked, Scores, check, score
-from ardm_guidance.scores.moses import load_filters, moses_scores, published_statistics, statistics
+from ardm_guidance.scores.filters import load_filters
+from ardm_guidance.scores.known import Known, known_molecules
+from ardm_guidance.scores.moses import moses_scores, published_statistics, statistics
 from ardm_guidance.scores.plots import molecule_grid, property_histograms
+from ardm_guidance.scores.screening import Screened
+from ardm_guidance.scores.workers import in_pieces
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.writing import claim, whole
-from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
 
 __all__ = ["evaluate"]
+
+_SHOWN = 10_000  # molecules of a histogram
 
 
 def evaluate(
@@ -35,6 +40,7 @@ def evaluate(
     likelihood: str | None = None,
     num_pictures: int = 48,
     scaffold: str | None = None,
+    num_workers: int = 0,
     output: str = "out/ardm-guidance",
 ) -> None:
     """Score generated molecules and draw them.
@@ -54,6 +60,7 @@ def evaluate(
         num_pictures: Molecules in the grid.
         scaffold: SMILES or SMARTS to highlight in the grid; where a molecule has it, that is
             marked.
+        num_workers: Processes for the work of RDKit; 0 does all in this one.
         output: Folder to write to.
     """
     split = Split(val, test, split_seed).check()
@@ -63,13 +70,15 @@ def evaluate(
     if not rows:
         raise InputError(f"{samples}: no molecules")
     pattern = _pattern(scaffold)
-    checked = [check(row.smiles) for row in rows]
-    known = _known(reference, column, split)
+    texts = [row.smiles for row in rows]
+    pieces = in_pieces(_checked, texts, num_workers, "samples")
+    checked = [one for piece in pieces for one in piece]
+    known = known_molecules(reference, column, split, num_workers)
     scores = score(checked, known.training)
     report = {
         "scores": scores._asdict(),
         "novel_against_whole_reference": score(checked, known.everything).novel,
-        "moses": _moses([row.smiles for row in rows], known),
+        "moses": _moses(texts, checked, known, num_workers),
         "reference": reference,
         "split": known.split,
         "rejected_rows": _rejected(known.rejected),
@@ -82,37 +91,17 @@ def evaluate(
     print(_line(scores, reference, known.split))  # noqa: T201
 
 
-class _Known(NamedTuple):
-    """The reference: canonical SMILES of its parts, and statistics of the test sets by name."""
-
-    training: set[str]
-    everything: set[str]
-    held_out: list[str]
-    split: str
-    rejected: list[Rejected]
-    published: dict[str, str]
+def _checked(texts: Sequence[str]) -> list[Checked]:
+    return [check(text) for text in texts]
 
 
-def _known(source: str, column: str, split: Split) -> _Known:
-    found, rejected = _reference(source, column)
-    if source == "moses":
-        held_out, more = _reference("moses-test", column)
-        published = {"MOSES test": "test", "MOSES scaffold test": "test_scaffolds"}
-        training = set(found)
-        whole = training.union(held_out)
-        words = f"MOSES: {len(found)} train, {len(held_out)} test"
-        return _Known(training, whole, held_out, words, rejected + more, published)
-    parts = split.indices(len(found))
-    training = {found[index] for index in parts["train"].tolist()}
-    held_out = [found[index] for index in parts["test"].tolist()]
-    return _Known(training, set(found), held_out, split.describe(len(found)), rejected, {})
-
-
-def _moses(samples: list[str], known: _Known) -> dict[str, Any]:
+def _moses(
+    samples: list[str], checked: list[Checked], known: Known, num_workers: int
+) -> dict[str, Any]:
     """Scores of the benchmark, and what could not be had."""
     missing = []
     chemnet: ChemNet | None = None
-    unwanted: list[Chem.Mol] | None = None
+    unwanted: Screened | None = None
     try:
         chemnet = load_chemnet()
     except InputError as error:
@@ -123,8 +112,14 @@ def _moses(samples: list[str], known: _Known) -> dict[str, Any]:
         missing.append(f"filters: {error}")
     references = {name: published_statistics(part) for name, part in known.published.items()}
     if not references and len(known.held_out) > 1:
-        references = {f"test part of: {known.split}": statistics(known.held_out, chemnet)}
-    options: Any = {"chemnet": chemnet, "unwanted": unwanted}
+        references = {
+            f"test part of: {known.split}": statistics(known.held_out, chemnet, num_workers)
+        }
+    canonicals = [one.smiles if one.valid else None for one in checked]
+    options: Any = {
+        "chemnet": chemnet, "unwanted": unwanted, "canonicals": canonicals,
+        "num_workers": num_workers,
+    }  # fmt: skip
     scores = moses_scores(samples, references, known.training, **options)
     distances = [one._asdict() for one in scores.distances]
     return scores._asdict() | {"distances": distances, "missing": missing}
@@ -138,17 +133,6 @@ def _pattern(text: str | None) -> Chem.Mol | None:
     if pattern is None:
         raise InputError(f"scaffold: expected a SMILES or SMARTS, got {text!r}")
     return pattern
-
-
-def _reference(source: str, column: str) -> tuple[list[str], list[Rejected]]:
-    known, rejected = [], []
-    for path in source_files(source):
-        for row in read_rows(path, column):
-            try:
-                known.append(canonical_smiles(read_smiles(row.smiles)))
-            except ValueError as error:
-                rejected.append(Rejected(row, str(error)))
-    return known, rejected
 
 
 def _rejected(rejected: Sequence[Rejected]) -> dict[str, Any]:
@@ -189,9 +173,15 @@ def _pictures(
     path, shown = folder / "molecules.png", checked[:number]
     molecule_grid(shown, path, title=title, caption=caption, pattern=pattern)
     whole = [item.smiles for item in checked if item.num_fragments == 1]
-    names = (f"samples (n = {len(whole)})", f"test molecules (n = {len(held_out)})")
+    drawn, reference = _thinned(whole), _thinned(held_out)
+    names = (f"samples (n = {len(drawn)})", f"test molecules (n = {len(reference)})")
     if held_out:
-        property_histograms(whole, held_out, folder / "properties.png", names=names)
+        property_histograms(drawn, reference, folder / "properties.png", names=names)
+
+
+def _thinned(texts: Sequence[str]) -> Sequence[str]:
+    """At most 10 000, evenly: a histogram shows no more."""
+    return texts[:: -(-len(texts) // _SHOWN)] if texts else texts
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
