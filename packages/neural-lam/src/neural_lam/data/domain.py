@@ -203,6 +203,10 @@ def area_weights(latitude: Tensor) -> Tensor:
     """Relative area of grid cells at the given latitudes in degrees, mean 1.
 
     Between two rows of a global grid lies the area of a band; at a pole, half a band.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560.
     """
     area = torch.deg2rad(latitude).cos().clamp(min=0)
     poles = latitude.abs() > 90 - 1e-6

@@ -86,6 +86,10 @@ def two_layer_window(
 
     Raises:
         ValueError: The window is larger than the domain.
+
+    References:
+        Phillips (1954), Energy transformations and meridional circulations associated with simple
+        baroclinic waves, doi.org/10.1111/j.2153-3490.1954.tb01123.x.
     """
     if not 1 < size <= flow.num_points:
         raise InputError(f"size must be between 2 and {flow.num_points}, got {size}")
@@ -181,6 +185,9 @@ def fetch(download: Download, path: str, *, timeout: float = 60.0) -> None:
 
     Raises:
         InputError: It can't be had, or its content isn't what it was.
+
+    References:
+        Hersbach et al. (2020), The ERA5 global reanalysis, doi.org/10.1002/qj.3803.
     """
     try:
         with urllib.request.urlopen(download.url, timeout=timeout) as answer:

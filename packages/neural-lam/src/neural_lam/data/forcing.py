@@ -46,7 +46,11 @@ def _phases(times: Times, calendar: Calendar) -> tuple[NDArray[np.float64], NDAr
 
 
 def _spencer(year: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Declination, equation of time (as an angle) and squared inverse distance of the sun."""
+    """Declination, equation of time (as an angle) and squared inverse distance of the sun.
+
+    References:
+        Spencer (1971), Fourier series representation of the position of the sun, Search 2(5).
+    """
     sin, cos = np.sin, np.cos
     declination = (
         0.006918 - 0.399912 * cos(year) + 0.070257 * sin(year) - 0.006758 * cos(2 * year)

@@ -53,6 +53,10 @@ class MepsStore:
 
     Raises:
         InputError: The yaml or a file is missing or has another shape.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
 
     def __init__(self, path: str) -> None:

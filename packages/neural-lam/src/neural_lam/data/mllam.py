@@ -97,6 +97,10 @@ class PreparedStore:
 
     Raises:
         InputError: The yaml or the store is broken.
+
+    References:
+        Adamov et al. (2025), Building machine learning limited area models: kilometer-scale weather
+        forecasting in realistic settings, arXiv:2504.09340.
     """
 
     def __init__(

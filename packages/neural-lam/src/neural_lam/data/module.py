@@ -1,6 +1,12 @@
-"""Training, validation and test windows of a gridded store, for Lightning."""
+"""Training, validation and test windows of a gridded store, for Lightning.
+
+References:
+    Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+    global weather models, arXiv:2308.15560.
+"""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import lightning.pytorch as lightning
@@ -19,7 +25,7 @@ from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
 from neural_lam.upstream.graphs import read_upstream_graph
 
-__all__ = ["GriddedData"]
+__all__ = ["GriddedData", "graph_for", "without"]
 
 
 def grid_of(store: Datastore) -> Grid:
@@ -41,6 +47,51 @@ def default_mesh(store: Datastore) -> MeshBuilder:
         return Icosahedral(splits=max(0, round(math.log(max(count, 12) / 60, 4))))
     low, high = store.positions.min(0), store.positions.max(0)
     return Triangular(spacing=math.sqrt(6 * float(np.prod(high - low)) / count))
+
+
+def graph_for(store: Datastore, path: str | None, mesh: MeshBuilder | None) -> Graph:
+    """The graph of a store: from its file or folder of files, or built.
+
+    Arguments:
+        store: Whose grid it is for.
+        path: Graph file that ``neural-lam graph`` wrote, or a folder of upstream's files.
+        mesh: What builds it without a path; by default `default_mesh`.
+    """
+    if path is None:
+        graph = (default_mesh(store) if mesh is None else mesh).build(grid_of(store))
+    elif Path(path).is_dir():
+        graph = read_upstream_graph(path, torch.from_numpy(store.positions))
+    else:
+        graph = read_graph(path)
+    check_graph(graph, store)
+    return graph
+
+
+def without(loader: EvaluationLoader, done: set[int]) -> EvaluationLoader:
+    """Every window of a loader once, but for those whose analysis times are done."""
+    analysis = loader.dataset.analysis.tolist()  # type: ignore[attr-defined]
+    skipped = {number for number, index in enumerate(analysis) if index in done}
+    return EvaluationLoader(loader.dataset, loader.batch_size, skipped)
+
+
+def usual_width(store: Datastore) -> int:
+    """Grid points at the edge of a limited area where the truth is given; none elsewhere."""
+    limited = len(store.dims) == 2 and not store.wraps
+    return min(6, max(1, min(store.shape) // 5)) if limited else 0
+
+
+def ascending(validation_from: float, test_from: float) -> None:
+    """Refuse fractions of the times that leave a period empty."""
+    if not 0 < validation_from < test_from < 1:
+        raise InputError(
+            f"expected 0 < validation_from < test_from < 1, got {validation_from} and {test_from}"
+        )
+
+
+def splits(count: int, validation_from: float, test_from: float) -> list[tuple[int, int]]:
+    """First state and one past the last of training, validation and test."""
+    edges = [int(part * count) for part in (0.0, validation_from, test_from, 1.0)]
+    return list(pairwise(edges))
 
 
 class GriddedData(lightning.LightningDataModule):
@@ -103,28 +154,15 @@ class GriddedData(lightning.LightningDataModule):
         memory_limit: int = 512,
     ) -> None:
         super().__init__()
-        counts(
-            rollout_steps=rollout_steps,
-            lead_steps=lead_steps,
-            stride=stride,
-            batch_size=batch_size,
-            evaluation_batch_size=evaluation_batch_size,
-        )
-        not_negative(
-            boundary_width=boundary_width or 0,
-            guess_reach=guess_reach,
-            day_components=day_components,
-            memory_limit=memory_limit,
-        )
-        if not 0 < validation_from < test_from < 1:
-            raise InputError(
-                "expected 0 < validation_from < test_from < 1,"
-                f" got {validation_from} and {test_from}"
-            )
+        counts(rollout_steps=rollout_steps, lead_steps=lead_steps, stride=stride)
+        counts(batch_size=batch_size, evaluation_batch_size=evaluation_batch_size)
+        not_negative(boundary_width=boundary_width or 0, guess_reach=guess_reach)
+        not_negative(day_components=day_components, memory_limit=memory_limit)
+        ascending(validation_from, test_from)
         self.path, self.variables, self.forcings = path, variables, forcings or []
         self._width, self.graph_path, self.mesh = boundary_width, graph, mesh
         self.rename, self.select, self.memory_limit = rename, select, memory_limit
-        self.fractions = (0.0, validation_from, test_from, 1.0)
+        self.fractions = validation_from, test_from
         self.rollout_steps, self.lead_steps, self.stride = rollout_steps, lead_steps, stride
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.seed = seed
@@ -139,22 +177,15 @@ class GriddedData(lightning.LightningDataModule):
         """The store, opened once."""
         if self._store is None:
             self._store = FieldStore(
-                self.path,
-                self.variables,
-                rename=self.rename,
-                select=self.select,
+                self.path, self.variables, rename=self.rename, select=self.select,
                 memory_limit=self.memory_limit * 1024**2,
-            )
+            )  # fmt: skip
         return self._store
 
     @property
     def boundary_width(self) -> int:
         """Grid points at the edge where the truth is given."""
-        if self._width is not None:
-            return self._width
-        store = self.store
-        limited = len(store.dims) == 2 and not store.wraps
-        return min(6, max(1, min(store.shape) // 5)) if limited else 0
+        return usual_width(self.store) if self._width is None else self._width
 
     @property
     def state_statistics(self) -> Statistics:
@@ -169,43 +200,27 @@ class GriddedData(lightning.LightningDataModule):
             self._domain = make_domain(
                 self.store,
                 self.build_graph(),
-                boundary_width=self.boundary_width,
-                forcings=self.forcings,
-                start=start,
-                stop=stop,
-                derived=self.derived,
-                guess_reach=self.guess_reach,
-                day_components=self.day_components,
-                held_boundary=self.held_boundary,
+                boundary_width=self.boundary_width, forcings=self.forcings, start=start, stop=stop,
+                derived=self.derived, guess_reach=self.guess_reach,
+                day_components=self.day_components, held_boundary=self.held_boundary,
                 chosen_until=self.period(1)[1],
-            )
+            )  # fmt: skip
         return self._domain
 
     def build_graph(self) -> Graph:
         """The graph from its file, or built."""
         store = self.store
-        positions = torch.from_numpy(store.positions)
-        if self.graph_path is not None and Path(self.graph_path).is_dir():
-            graph = read_upstream_graph(self.graph_path, positions)
-        elif self.graph_path is not None:
-            graph = read_graph(self.graph_path)
-        else:
-            mesh = default_mesh(store) if self.mesh is None else self.mesh
-            graph = mesh.build(grid_of(store))
-        check_graph(graph, store)
-        return graph._replace(
-            shape=store.shape if len(store.dims) == 2 else None, wraps=store.wraps
-        )
+        shape = store.shape if len(store.dims) == 2 else None
+        graph = graph_for(store, self.graph_path, self.mesh)
+        return graph._replace(shape=shape, wraps=store.wraps)
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""
-        count = len(self.store.times)
-        return int(self.fractions[split] * count), int(self.fractions[split + 1] * count)
+        return splits(len(self.store.times), *self.fractions)[split]
 
     def _windows(self, split: int, num_steps: int, stride: int) -> Windows:
         history = steps_per_day(self.store.step) + 2 if self.day_components else 2
-        period = self.period(split)
-        return Windows(self.store, *period, num_steps, self.forcings, stride, history)
+        return Windows(self.store, *self.period(split), num_steps, self.forcings, stride, history)
 
     def _evaluation(self, split: int) -> EvaluationLoader:
         windows = self._windows(split, self.lead_steps, self.stride)
@@ -229,7 +244,4 @@ class GriddedData(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> EvaluationLoader:
         """Every window of the test period once, but for those whose forecast is there."""
-        loader = self._evaluation(2)
-        analysis = loader.dataset.analysis.tolist()  # type: ignore[attr-defined]
-        done = {number for number, index in enumerate(analysis) if index in self.forecast_done}
-        return EvaluationLoader(loader.dataset, loader.batch_size, done)
+        return without(self._evaluation(2), self.forecast_done)

@@ -53,7 +53,12 @@ def moments(values: Tensor) -> Moments:
 
 
 def combine(a: Moments, b: Moments) -> Moments:
-    """Moments of two sets together."""
+    """Moments of two sets together.
+
+    References:
+        Chan et al. (1983), Algorithms for computing the sample variance,
+        doi.org/10.1080/00031305.1983.10483115.
+    """
     count = a.number + b.number
     share = b.number / count.clamp(min=1)
     delta = b.mean - a.mean
@@ -66,6 +71,10 @@ def state_statistics(store: Datastore, start: int, stop: int, *, chunk: int = 64
 
     Raises:
         ValueError: The period is too short, or a feature is constant.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
     """
     if stop - start < 2:
         raise InputError(f"statistics need at least two states, got {stop - start}")

@@ -1,24 +1,23 @@
 """Data that upstream's ``config.yaml`` names, for Lightning: its windows, splits and statistics."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from neural_lam.data.domain import Domain, check_graph
+from neural_lam.data.domain import Domain
 from neural_lam.data.meps import MepsStore
 from neural_lam.data.mllam import PreparedStore, read_yaml
+from neural_lam.data.module import graph_for, without
 from neural_lam.data.readers import open_upstream
 from neural_lam.data.statistics import Statistics
 from neural_lam.data.windows import Batch
-from neural_lam.graphs.construction import Grid, MeshBuilder, Rectangular
-from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.graphs.construction import MeshBuilder, Rectangular
+from neural_lam.graphs.graph import Graph
 from neural_lam.shell.checks import counts, not_negative
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
-from neural_lam.upstream.graphs import read_upstream_graph
 
 __all__ = ["ForcingSteps", "UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
 
@@ -154,6 +153,10 @@ class UpstreamData(lightning.LightningDataModule):
         seed: Of the order of training windows.
         num_past_forcing_steps: Steps before that of a forecast state whose forcing is seen.
         num_future_forcing_steps: Likewise, steps after it.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
 
     def __init__(
@@ -229,17 +232,7 @@ class UpstreamData(lightning.LightningDataModule):
 
     def build_graph(self) -> Graph:
         """The graph from its folder or file, or built."""
-        store = self.store
-        positions = torch.from_numpy(store.positions)
-        if self.graph_path is None:
-            places = map(torch.from_numpy, (store.latitude, store.longitude))
-            graph = self.mesh.build(Grid(positions, store.shape, *places))
-        elif not Path(self.graph_path).is_dir():
-            graph = read_graph(self.graph_path)
-        else:
-            graph = read_upstream_graph(self.graph_path, positions)
-        check_graph(graph, store)
-        return graph._replace(shape=store.shape)
+        return graph_for(self.store, self.graph_path, self.mesh)._replace(shape=self.store.shape)
 
     def period(self, split: int) -> tuple[int, int]:
         """First state and one past the last of training (0), validation (1) or test (2)."""
@@ -267,7 +260,4 @@ class UpstreamData(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> EvaluationLoader:
         """Every window of the test split once, but for those whose forecast is there."""
-        loader = self._evaluation(2)
-        analysis = loader.dataset.analysis.tolist()  # type: ignore[attr-defined]
-        done = {number for number, index in enumerate(analysis) if index in self.forecast_done}
-        return EvaluationLoader(loader.dataset, loader.batch_size, done)
+        return without(self._evaluation(2), self.forecast_done)

@@ -27,6 +27,9 @@ class Calendar(NamedTuple):
 
     Arguments:
         name: As CF calls it.
+
+    References:
+        Eaton et al., NetCDF Climate and Forecast (CF) metadata conventions, cfconventions.org.
     """
 
     name: str = "standard"

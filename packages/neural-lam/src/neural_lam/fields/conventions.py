@@ -146,6 +146,9 @@ def read_file(
 
     Raises:
         InputError: A variable or coordinate is missing, twice there, or not in order.
+
+    References:
+        Eaton et al., NetCDF Climate and Forecast (CF) metadata conventions, cfconventions.org.
     """
     known_names = {*map(str, data.variables), *map(str, data.dims)}
     data = data.rename({k: v for k, v in (rename or {}).items() if k in known_names})

@@ -23,7 +23,12 @@ def by_receiver(edge_index: Tensor) -> Tensor:
 
 
 def within_radius(senders: Tensor, receivers: Tensor, radius: float) -> Tensor:
-    """Edges from every sender to the receivers at most ``radius`` away."""
+    """Edges from every sender to the receivers at most ``radius`` away.
+
+    References:
+        Bentley (1975), Multidimensional binary search trees used for associative searching,
+        doi.org/10.1145/361002.361007.
+    """
     if not radius > 0:
         raise InputError(f"radius must be positive, got {radius}")
     found = cKDTree(senders.numpy()).sparse_distance_matrix(
@@ -65,6 +70,10 @@ def containing_triangle(
 
     Raises:
         ValueError: A receiver lies outside all triangles.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
     """
     rays, points = _homogeneous(senders.double()), _homogeneous(receivers.double())
     centres = rays[triangles].mean(1)

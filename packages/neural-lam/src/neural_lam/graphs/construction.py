@@ -109,6 +109,10 @@ class Rectangular(MeshBuilder):
         radius: Grid nodes within it send to a mesh node, in mesh spacings.
         num_nearest: How many mesh nodes send to a grid node; 0 for the corners of the mesh
             cell it lies in.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
 
     refinement: int = 3
@@ -194,6 +198,10 @@ def sphere_edge_set(
         receivers: Unit vectors, ``(R, 3)``.
         edge_index: Sender and receiver of each edge, ``(2, E)``, in any order.
         scale: Length by which the features are divided.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
     """
     source, target = senders[edge_index[0]], receivers[edge_index[1]]
     relative = _local_frame(source, target) - _local_frame(target, target)
@@ -260,6 +268,11 @@ class Icosahedral(MeshBuilder):
         hierarchical: Whether levels stay separate, for Hi-LAM, and aren't merged into one.
         radius: Grid nodes within it send to a mesh node, in lengths of the longest edge of
             the finest level.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794. Keisler (2022), Forecasting global weather with graph neural networks,
+        arXiv:2202.07575.
     """
 
     splits: int

@@ -103,6 +103,10 @@ def rectangular_levels(
 
     Raises:
         ValueError: If a level would have fewer than two nodes along an axis.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
     if refinement < 2:
         raise InputError(f"refinement must be at least 2, got {refinement}")
@@ -276,6 +280,10 @@ def icosahedral_levels(splits: int, *, num_levels: int | None = None) -> list[Me
 
     Raises:
         ValueError: There are not so many levels.
+
+    References:
+        Baumgardner & Frederickson (1985), Icosahedral discretization of the two-sphere,
+        doi.org/10.1137/0722066.
     """
     if splits < 0:
         raise InputError(f"splits must be at least 0, got {splits}")
@@ -294,7 +302,12 @@ def icosahedral_levels(splits: int, *, num_levels: int | None = None) -> list[Me
 
 
 def merge_levels(levels: list[Mesh]) -> Mesh:
-    """A multiscale mesh: the nodes of the finest level, the edges of all levels."""
+    """A multiscale mesh: the nodes of the finest level, the edges of all levels.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
+    """
     edges = [levels[0].edge_index]
     to_finest = torch.arange(len(levels[0].positions))
     for level in levels[1:]:

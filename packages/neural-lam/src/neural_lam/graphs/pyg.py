@@ -34,6 +34,10 @@ def to_pyg(graph: Graph) -> "HeteroData":
 
     Raises:
         ValueError: PyTorch Geometric isn't installed.
+
+    References:
+        Fey & Lenssen (2019), Fast graph representation learning with PyTorch Geometric,
+        arXiv:1903.02428.
     """
     try:
         from torch_geometric.data import HeteroData

@@ -135,6 +135,11 @@ def gaussian_crps(mean: Tensor, std: Tensor, truth: Tensor) -> Tensor:
 
 
 def ideal_crps(field: GaussianField, num_steps: int) -> Tensor:
-    r"""Expected CRPS of the ideal forecast, :math:`\sigma_l / \sqrt\pi`, ``(num_steps,)``."""
+    r"""Expected CRPS of the ideal forecast, :math:`\sigma_l / \sqrt\pi`, ``(num_steps,)``.
+
+    References:
+        Gneiting & Raftery (2007), Strictly proper scoring rules, prediction, and estimation,
+        doi.org/10.1198/016214506000001437.
+    """
     deviations = forecast_distribution(field, torch.zeros(field.shape), num_steps)[1]
     return deviations / math.sqrt(math.pi)

@@ -35,7 +35,12 @@ def lorenz_step(x: Tensor, time_step: float, forcing: float = 8.0) -> Tensor:
 
 
 def growth_rate(wavenumber: Tensor, forcing: float = 8.0) -> Tensor:
-    """Complex rate of a wave on the state at rest, angles per site."""
+    """Complex rate of a wave on the state at rest, angles per site.
+
+    References:
+        Benettin et al. (1980), Lyapunov characteristic exponents for smooth dynamical systems,
+        doi.org/10.1007/BF02128236.
+    """
     k = wavenumber
     real = forcing * (torch.cos(k) - torch.cos(2 * k)) - 1
     return torch.complex(real, forcing * (torch.sin(k) + torch.sin(2 * k)))

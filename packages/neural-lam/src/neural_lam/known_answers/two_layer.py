@@ -53,6 +53,10 @@ class TwoLayerFlow(NamedTuple):
         friction: Ekman friction of the lower layer in 1/s.
         dissipation: Rate at the smallest resolved scale in 1/s.
         time_step: Of the integration, in s.
+
+    References:
+        Phillips (1954), Energy transformations and meridional circulations associated with simple
+        baroclinic waves, doi.org/10.1111/j.2153-3490.1954.tb01123.x.
     """
 
     num_points: int = 128
@@ -163,6 +167,10 @@ def simulate(
     Raises:
         ValueError: If the interval is no multiple of the time step.
         FloatingPointError: If the integration became non-finite (time step too long).
+
+    References:
+        Orszag (1971), On the elimination of aliasing in finite-difference schemes by filtering
+        high-wavenumber components, Journal of the Atmospheric Sciences 28.
     """
     steps = round(interval / flow.time_step)
     if steps < 1 or abs(steps * flow.time_step - interval) > 1e-9 * interval:

@@ -98,6 +98,9 @@ def wavelets(image: Tensor, gain: float) -> Tensor:
     Arguments:
         image: Fields.
         gain: What the difference of two points counts, in that of their mean.
+
+    References:
+        Liu et al. (2018), Multi-level wavelet-CNN for image restoration, arXiv:1805.07071.
     """
     rows = image[..., ::2, :], image[..., 1::2, :]
     halves = (rows[0] + rows[1]) / 2, gain * (rows[0] - rows[1]) / 2
@@ -133,6 +136,10 @@ class GatedBlock(nn.Module):
     Arguments:
         num_channels: Channels in and out.
         neighbours: What lies beside each point.
+
+    References:
+        Dauphin et al. (2017), Language modeling with gated convolutional networks,
+        arXiv:1612.08083.
     """
 
     def __init__(self, num_channels: int, neighbours: Neighbours) -> None:
@@ -173,6 +180,10 @@ class ConvLAM(GridNetwork):
 
     Raises:
         InputError: The grid has no rows and columns, or a size is too small.
+
+    References:
+        Ronneberger et al. (2015), U-Net: convolutional networks for biomedical image segmentation,
+        arXiv:1505.04597.
     """
 
     def __init__(

@@ -49,6 +49,9 @@ class FullResolution(GridNetwork):
         network: On the mesh, made from the graph and its numbers of inputs and outputs.
         hidden_size: Features of a grid node within.
         num_blocks: Blocks on the grid, before the mesh and again after it.
+
+    References:
+        Pfaff et al. (2021), Learning mesh-based simulation with graph networks, arXiv:2010.03409.
     """
 
     def __init__(

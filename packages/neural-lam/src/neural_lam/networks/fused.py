@@ -266,7 +266,12 @@ def edge_messages(
     propagate: bool,
     fusion: Fusion,
 ) -> tuple[Tensor, Tensor | None]:
-    """`neural_lam.networks.plain.edge_messages` with a network of two layers."""
+    """`neural_lam.networks.plain.edge_messages` with a network of two layers.
+
+    References:
+        Battaglia et al. (2016), Interaction networks for learning about objects, relations and
+        physics, arXiv:1612.00222.
+    """
     output: tuple[Tensor, Tensor | None] = _EdgeMessages.apply(  # type: ignore[no-untyped-call]
         senders, receivers, edge_state, table, *Parameters.of(w), plan, (update, propagate, fusion)
     )

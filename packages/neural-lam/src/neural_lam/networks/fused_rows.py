@@ -280,7 +280,11 @@ def _reference_row_network(x: Any, extra: Any, residual: Any, *parameters: Any) 
 def row_network(
     x: Tensor, extra: Tensor | None, residual: Tensor | None, w: Weights, fusion: Fusion
 ) -> Tensor:
-    """`neural_lam.networks.plain.row_network` of a network of two layers."""
+    """`neural_lam.networks.plain.row_network` of a network of two layers.
+
+    References:
+        Chen et al. (2016), Training deep nets with sublinear memory cost, arXiv:1604.06174.
+    """
     output: Tensor = _RowNetwork.apply(  # type: ignore[no-untyped-call]
         x, extra, residual, *Parameters.of(w), fusion
     )

@@ -75,7 +75,12 @@ class Embedded(NamedTuple):
 
 
 def start_at_zero(network: GridNetwork) -> None:
-    """Make a network's output zero, so that training starts at what it corrects."""
+    """Make a network's output zero, so that training starts at what it corrects.
+
+    References:
+        Zhang et al. (2019), Fixup initialization: residual learning without normalization,
+        arXiv:1901.09321.
+    """
     layer: Any = network.output_layer
     if layer is not None:
         with torch.no_grad():
@@ -137,6 +142,10 @@ class Codec(nn.Module):
         num_inputs: Features of a grid node.
         num_outputs: Outputs of a grid node.
         width: Of the networks.
+
+    References:
+        Battaglia et al. (2018), Relational inductive biases, deep learning, and graph networks,
+        arXiv:1806.01261.
     """
 
     def __init__(self, graph: Graph, num_inputs: int, num_outputs: int, width: Width) -> None:

@@ -76,6 +76,10 @@ class MLP(nn.Module):
         hidden_layers: Layers before the last.
         normalise: Whether to end in a layer normalisation.
         fusion: How to fuse; plain autograd without.
+
+    References:
+        Ba et al. (2016), Layer normalization, arXiv:1607.06450; Elfwing et al. (2018),
+        Sigmoid-weighted linear units, arXiv:1702.03118.
     """
 
     def __init__(

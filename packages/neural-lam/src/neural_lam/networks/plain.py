@@ -69,6 +69,9 @@ def row_network(x: Tensor, extra: Tensor | None, residual: Tensor | None, w: Wei
         extra: Further features, ``(..., D')``.
         residual: ``(..., out)``.
         w: Weights of the network.
+
+    References:
+        Ba et al. (2016), Layer normalization, arXiv:1607.06450.
     """
     first, bias = w.matrices[0], w.biases[0]
     if extra is None:
@@ -103,6 +106,10 @@ def edge_messages(
         index: Where the edges start and end.
         update: Whether to return the edges' new state, ``(E, B, D)``.
         propagate: Whether a message is added to the state of its sender.
+
+    References:
+        Battaglia et al. (2016), Interaction networks for learning about objects, relations and
+        physics, arXiv:1612.00222.
     """
     w_edge, w_sender, w_receiver = w.matrices[0].chunk(3, dim=1)
     if table is None:

@@ -70,6 +70,10 @@ class PointStencil(nn.Module):
 
     Arguments:
         positions: Of the points, in the plane ``(G, 2)`` or on the unit sphere ``(G, 3)``.
+
+    References:
+        Thomas et al. (2019), KPConv: flexible and deformable convolution for point clouds,
+        arXiv:1904.08889.
     """
 
     senders: Tensor

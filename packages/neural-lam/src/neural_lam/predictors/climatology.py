@@ -69,6 +69,11 @@ def climatology(
 
     Raises:
         InputError: A time of the day never occurs.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560. Narapusetty et al. (2009), Optimal estimation of
+        the climatological mean, doi.org/10.1175/2009JCLI2944.1.
     """
     series = readable(fields)
     usable = np.ones(series.length, dtype=bool) if usable is None else usable

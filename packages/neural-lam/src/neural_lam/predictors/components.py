@@ -56,6 +56,9 @@ class ComponentForecast(NamedTuple):
         inside: Where forecasts are made, ``(V, y, x)``.
         outside: Where the boundary is, ``(V, y, x)``.
         sees_boundary: Whether the future boundary is given.
+
+    References:
+        Hoerl & Kennard (1970), Ridge regression, doi.org/10.1080/00401706.1970.10488634.
     """
 
     inner: Array
@@ -154,6 +157,10 @@ def fit_components(
 
     Raises:
         InputError: There are too few times.
+
+    References:
+        Lorenz (1956), Empirical orthogonal functions and statistical weather prediction, MIT
+        Statistical Forecasting Project report 1.
     """
     fields = readable(anomalies)
     shape = fields.read(0, 1).shape[1:]

@@ -138,7 +138,11 @@ def apply_guess(seen: Predictors, guess: DayGuess, block: Tensor, lead: Tensor) 
 
 
 def _ridge(gram: Tensor, moment: Tensor, strength: float) -> Tensor:
-    """Solves a ridge regression whose strength is relative to each feature's own power."""
+    """Solves a ridge regression whose strength is relative to each feature's own power.
+
+    References:
+        Hoerl & Kennard (1970), Ridge regression, doi.org/10.1080/00401706.1970.10488634.
+    """
     power = gram.diagonal()
     damped = gram + torch.diag(strength * power + 1e-9 * power.max())
     weights: Tensor = torch.linalg.solve(damped, moment)
@@ -165,7 +169,12 @@ def _blocks(count: int, num_blocks: int, gap: int) -> _Blocks:
 def _first_stage(
     features: Tensor, target: Tensor, blocks: _Blocks, strengths: Sequence[float]
 ) -> tuple[list[Tensor], Tensor]:
-    """Maps by block and on all times; what the left-out times are given, ``(N, K')``."""
+    """Maps by block and on all times; what the left-out times are given, ``(N, K')``.
+
+    References:
+        Stone (1974), Cross-validatory choice and assessment of statistical predictions,
+        doi.org/10.1111/j.2517-6161.1974.tb00994.x.
+    """
 
     def fit(kept: Tensor, strength: float) -> Tensor:
         x, y = features[kept], target[kept]
@@ -310,6 +319,9 @@ def fit_day_guess(
 
     Raises:
         InputError: The period is too short.
+
+    References:
+        Wolpert (1992), Stacked generalization, doi.org/10.1016/S0893-6080(05)80023-1.
     """
     num_fitted = len(states) if num_fitted is None else num_fitted
     least = 3 * period + num_blocks * (period + 2)

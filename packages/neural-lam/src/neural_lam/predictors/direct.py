@@ -49,6 +49,10 @@ class DirectPredictor(nn.Module):
         interior: 1 where the forecast is made, ``(G,)``.
         forcing_mean: ``(F,)``.
         forcing_std: ``(F,)``.
+
+    References:
+        Chevillon (2007), Direct multi-step estimation and forecasting,
+        doi.org/10.1111/j.1467-6419.2007.00518.x.
     """
 
     static: Tensor
@@ -190,6 +194,10 @@ def damping_factors(product: Tensor, power: Tensor) -> Tensor:
     Arguments:
         product: Sum of the products of correction and remainder.
         power: Sum of the correction's squares.
+
+    References:
+        Copas (1983), Regression, prediction and shrinkage, Journal of the Royal Statistical Society
+        B 45.
     """
     # Bounds: a negative factor or one above 1 would extrapolate from the validation weather.
     return torch.where(power > 0, product / power.clamp(min=1e-30), 0.0).clamp(0, 1)

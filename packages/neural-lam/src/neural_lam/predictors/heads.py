@@ -122,6 +122,10 @@ class EllipticHead(HeadModule):
         std: Standard deviation of the state in physical units, ``(V,)``.
         shape: Rows and columns of the grid.
         width: Of the frame.
+
+    References:
+        Buzbee et al. (1970), On direct methods for solving Poisson's equations,
+        doi.org/10.1137/0707049.
     """
 
     to_modes: Tensor
@@ -190,6 +194,10 @@ class Elliptic(Head):
         modes: Rows that combine variables, in physical units; by default each for itself.
         screening: Of each mode, in inverse squared grid steps: 0 for a Laplacian; for the
             difference of two layers, the squared inverse deformation radius.
+
+    References:
+        Hoskins et al. (1985), On the use and significance of isentropic potential vorticity maps,
+        doi.org/10.1002/qj.49711147002.
     """
 
     def __init__(

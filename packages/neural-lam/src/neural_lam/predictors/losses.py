@@ -57,12 +57,22 @@ def interior_mean(field: Tensor, weights: Tensor) -> Tensor:
 
 
 def change_spread(difference_std: Tensor, feature_weights: Tensor) -> Tensor:
-    r"""The spread :math:`\sigma_{\Delta,v} / \sqrt{w_v}` that weights an error, ``(V,)``."""
+    r"""The spread :math:`\sigma_{\Delta,v} / \sqrt{w_v}` that weights an error, ``(V,)``.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
+    """
     return difference_std / feature_weights.sqrt()
 
 
 def weighted_square_error(forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
-    r""":math:`\sum_v` mean :math:`(\hat x - x)^2 / \sigma^2`."""
+    r""":math:`\sum_v` mean :math:`(\hat x - x)^2 / \sigma^2`.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
+    """
     return interior_mean(((forecast - truth) / spread).square(), nodes).sum(-1)
 
 
@@ -76,7 +86,12 @@ def weighted_absolute_error(
 def gaussian_likelihood_error(
     forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor
 ) -> Tensor:
-    r""":math:`\sum_v` mean :math:`\tfrac12 z^2 + \ln \sigma + \tfrac12 \ln 2\pi`."""
+    r""":math:`\sum_v` mean :math:`\tfrac12 z^2 + \ln \sigma + \tfrac12 \ln 2\pi`.
+
+    References:
+        Nix & Weigend (1994), Estimating the mean and variance of the target probability
+        distribution, doi.org/10.1109/ICNN.1994.374138.
+    """
     z = (truth - forecast) / spread
     density = 0.5 * z.square() + spread.log() + 0.5 * math.log(2 * math.pi)
     return interior_mean(density, nodes).sum(-1)
@@ -147,7 +162,12 @@ class Likelihood(Loss):
 
 
 class Crps(Loss):
-    """`gaussian_crps_error`, with the usual one-step change as its spread."""
+    """`gaussian_crps_error`, with the usual one-step change as its spread.
+
+    References:
+        Gneiting & Raftery (2007), Strictly proper scoring rules, prediction, and estimation,
+        doi.org/10.1198/016214506000001437.
+    """
 
     def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:
         """Loss of each time of each window."""
@@ -188,6 +208,10 @@ class ScaleBalanced(Loss):
     Arguments:
         loss: Of fields.
         weight: Of their Laplacians, :math:`w`.
+
+    References:
+        Subich et al. (2025), Fixing the double penalty in data-driven weather forecasting through a
+        modified spherical harmonic loss function, arXiv:2501.19374.
     """
 
     def __init__(self, loss: Loss, weight: float = 0.5) -> None:
@@ -228,5 +252,9 @@ def scaled_square_error(forecast: Tensor, truth: Tensor, weights: Tensor, scale:
         truth: Likewise.
         weights: Of the grid nodes, zero on the boundary, ``(G,)``.
         scale: Standard deviation of one-step changes, ``(V,)``.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
     return interior_mean(((forecast - truth) / scale).square(), weights).mean()

@@ -19,6 +19,9 @@ def rollout(predictor: StepPredictor, initial: Tensor, forcing: Tensor, boundary
 
     Returns:
         ``(B, T, G, V)``.
+
+    References:
+        Keisler (2022), Forecasting global weather with graph neural networks, arXiv:2202.07575.
     """
     prepared = predictor.prepare()
     previous, state = initial[:, -2:].transpose(0, 2).unbind(1)

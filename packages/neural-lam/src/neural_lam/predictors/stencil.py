@@ -28,6 +28,10 @@ class LinearStencil(NamedTuple):
         cross: Whether it sees only the points straight to the north, south, east and west.
         wraps: Whether the last column is followed by the first.
         exists: Where each variable exists, ``(V, y, x)``; by default everywhere.
+
+    References:
+        Penland & Sardeshmukh (1995), The optimal growth of tropical sea surface temperature
+        anomalies, Journal of Climate 8.
     """
 
     weights: Array
@@ -123,6 +127,9 @@ def fit_stencil(
 
     Raises:
         InputError: The square is larger than the grid, or there are too few times.
+
+    References:
+        Hoerl & Kennard (1970), Ridge regression, doi.org/10.1080/00401706.1970.10488634.
     """
     fields = readable(anomalies)
     shape = fields.read(0, 1).shape[-2:]

@@ -117,6 +117,10 @@ class Residual(StepPredictor):
         head: How the network's output is read; by default as an increment in the units of
             ``difference_std``.
         derived: Fields derived from the states.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
     """
 
     correction: Tensor
@@ -208,6 +212,10 @@ class BoundaryForced(StepPredictor):
     Arguments:
         predictor: What predicts.
         interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
 
     interior: Tensor

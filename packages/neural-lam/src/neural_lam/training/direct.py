@@ -32,6 +32,10 @@ class DirectForecaster(GriddedForecaster):
         num_leads: Lead times that a training step draws.
         held_boundary: Whether to do without the future boundary; the data's guess too.
         seed: Of the lead times drawn.
+
+    References:
+        Chevillon (2007), Direct multi-step estimation and forecasting,
+        doi.org/10.1111/j.1467-6419.2007.00518.x.
     """
 
     def __init__(

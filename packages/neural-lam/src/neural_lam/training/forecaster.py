@@ -22,7 +22,11 @@ __all__ = ["Forecaster", "rollout_length"]
 
 
 def rollout_length(step: int, curriculum: dict[int, int]) -> int:
-    """Steps that training rolls out: the entry with the last start at or before ``step``."""
+    """Steps that training rolls out: the entry with the last start at or before ``step``.
+
+    References:
+        Keisler (2022), Forecasting global weather with graph neural networks, arXiv:2202.07575.
+    """
     return curriculum[max(start for start in curriculum if start <= step)]
 
 
@@ -42,6 +46,10 @@ class Forecaster(GriddedForecaster):
         feature_weights: Of the state features in the loss, by name; by default all alike.
         head: How the network's output is read: an increment (the default), or the source of an
             elliptic equation.
+
+    References:
+        Lam et al. (2023), GraphCast: learning skillful medium-range global weather forecasting,
+        arXiv:2212.12794.
     """
 
     def __init__(

@@ -1,4 +1,9 @@
-"""What forecasters share in training: the domain, exact scores over all devices, the schedule."""
+"""What forecasters share in training: the domain, exact scores over all devices, the schedule.
+
+References:
+    Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+    arXiv:2309.17370.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -17,7 +17,12 @@ __all__ = ["Schedule", "total_steps", "warmup_cosine"]
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
-    """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine."""
+    """Factor of the learning rate: rises over ``warmup`` steps, then falls as half a cosine.
+
+    References:
+        Loshchilov & Hutter (2017), SGDR: stochastic gradient descent with warm restarts,
+        arXiv:1608.03983.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
@@ -41,6 +46,9 @@ class Schedule:
         learning_rate: Largest step size of AdamW.
         warmup_steps: Steps over which it rises.
         weight_decay: Weight decay of AdamW.
+
+    References:
+        Loshchilov & Hutter (2019), Decoupled weight decay regularization, arXiv:1711.05101.
     """
 
     def __init__(self, learning_rate: float, warmup_steps: int, weight_decay: float) -> None:

@@ -29,6 +29,10 @@ class UpstreamForecaster(GriddedForecaster):
         warmup_steps: Steps over which it rises.
         weight_decay: Weight decay of AdamW.
         held_boundary: Whether the boundary stays as it was at the analysis time.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
 
     def __init__(

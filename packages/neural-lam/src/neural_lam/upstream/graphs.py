@@ -117,6 +117,10 @@ def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
 
     Raises:
         ValueError: A file is missing or damaged, or the graph belongs to another grid.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
     place = Path(folder)
     if not place.is_dir():

@@ -177,6 +177,10 @@ def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: An
 
     Raises:
         ValueError: A model or a setting that we don't have, or a graph of other levels.
+
+    References:
+        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
+        arXiv:2309.17370.
     """
     weights, settings = checkpoint
     parallel = "processor.module_0.edge_mlp.mlps.0.0.weight" in weights

@@ -108,6 +108,10 @@ def open_forecasts(path: str, rename: Mapping[str, str] | None = None) -> Foreca
 
     Raises:
         InputError: It has no lead times, or its coordinates can't be told.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560.
     """
     data = open_store(path)
     names_known = {*map(str, data.variables), *map(str, data.dims)}

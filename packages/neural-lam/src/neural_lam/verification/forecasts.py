@@ -172,6 +172,10 @@ def create_forecasts(
         times: Analysis times.
         num_steps: Lead times.
         attributes: Of the whole store.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560.
     """
     partial = partial_path(path)
     if Path(partial).exists() and not _notes(path).is_dir():

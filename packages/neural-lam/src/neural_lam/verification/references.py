@@ -186,6 +186,10 @@ def fit_references(
         features: Numbers of the features that are scored.
         settings: How the forecasts were made.
         uniform: Whether grid points count alike.
+
+    References:
+        Murphy (1992), Climatology, persistence, and their linear combination as standards of
+        reference in skill scores, Weather and Forecasting 7.
     """
     stop, width, steps = settings.training_stop, settings.width, settings.lead_steps
     exists = store.availability.mask.T.reshape(-1, *store.shape).numpy()[features]

@@ -18,7 +18,12 @@ __all__ = ["environment", "skill", "write_json"]
 
 
 def skill(table: xr.Dataset) -> dict[str, Any]:
-    """RMSE by feature, forecast and lead time, and the model's in parts of each simple one's."""
+    """RMSE by feature, forecast and lead time, and the model's in parts of each simple one's.
+
+    References:
+        Murphy (1988), Skill scores based on the mean square error and their relationships to the
+        correlation coefficient, Monthly Weather Review 116.
+    """
     hours = [f"{h:g}h" for h in table["prediction_timedelta"].values / np.timedelta64(1, "h")]
     answer: dict[str, Any] = {}
     for feature in table["feature"].values:

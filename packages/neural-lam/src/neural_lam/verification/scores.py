@@ -58,6 +58,9 @@ def radial_spectrum(fields: Array) -> tuple[Array, Array]:
     Returns:
         Normalised wavenumbers at the middle of each ring, ``(K,)``, and the variance in it,
         ``(..., K)``.
+
+    References:
+        Errico (1985), Spectra computed from a limited area grid, Monthly Weather Review 113.
     """
     rows, columns = fields.shape[-2:]
     power = dctn(fields, axes=(-2, -1), norm="ortho") ** 2 / (rows * columns)
@@ -142,6 +145,10 @@ def bootstrap_rmse(
 
     Returns:
         Lower and upper end, ``(...)``.
+
+    References:
+        Künsch (1989), The jackknife and the bootstrap for general stationary observations,
+        doi.org/10.1214/aos/1176347265.
     """
     index = _circular_blocks(len(square), block, num_resamples, seed)
     return _interval(np.stack([np.sqrt(square[row].mean(0)) for row in index]), level)
@@ -171,6 +178,9 @@ def bootstrap_ratio(
 
     Returns:
         Lower and upper end, ``(...)``.
+
+    References:
+        Wilks (1997), Resampling hypothesis tests for autocorrelated fields, Journal of Climate 10.
     """
     index = _circular_blocks(len(square), block, num_resamples, seed)
     ratios = [np.sqrt(square[row].mean(0) / reference[row].mean(0)) for row in index]
@@ -178,7 +188,12 @@ def bootstrap_ratio(
 
 
 def _circular_blocks(count: int, block: int, num_resamples: int, seed: int) -> NDArray[np.int64]:
-    """Numbers of the forecasts in each resample, ``(num_resamples, count)``."""
+    """Numbers of the forecasts in each resample, ``(num_resamples, count)``.
+
+    References:
+        Politis & Romano (1992), A circular block-resampling procedure for stationary data, in
+        Exploring the limits of bootstrap.
+    """
     block = max(1, min(block, count))
     starts = np.random.default_rng(seed).integers(0, count, (num_resamples, -(-count // block)))
     index = starts[:, :, None] + np.arange(block)
@@ -192,7 +207,12 @@ def _interval(resampled: Array, level: float) -> tuple[Array, Array]:
 
 
 def _correlation(row: Sums) -> Array:
-    """Anomaly correlation of each forecast, averaged over forecasts, ``(T, V)``."""
+    """Anomaly correlation of each forecast, averaged over forecasts, ``(T, V)``.
+
+    References:
+        Murphy & Epstein (1989), Skill scores and correlation coefficients in model verification,
+        Monthly Weather Review 117.
+    """
     power = row.forecast_power * row.truth_power
     # A forecast of no anomaly (climatology) has no correlation: that is missing, not zero.
     usable = row.forecast_power > 1e-12 * row.truth_power
@@ -213,6 +233,10 @@ def scores(
         features: Names, ``(V,)``.
         lead_times: ``(T,)``.
         block: Of the bootstrap, in forecasts.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560.
     """
     tables: dict[str, list[Array]] = {
         key: [] for key in ("rmse", "rmse_lower", "rmse_upper", "mae", "bias", "acc")

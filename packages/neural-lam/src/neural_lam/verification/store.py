@@ -230,6 +230,10 @@ def verify_store(
 
     Raises:
         ValueError: The stores don't fit together.
+
+    References:
+        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
+        global weather models, arXiv:2308.15560.
     """
     forecasts = open_forecasts(forecast, rename)
     store = _truth(forecasts, truth)
