@@ -101,20 +101,16 @@ def forcing(
     """Forcing at the given times and places, ``(time, G, F)``; radiation in W/m²."""
     day, year = _phases(times, calendar)
     columns = []
+    phases = {"hour": day, "year": year}
     for kind in kinds:
-        if kind == "toa_radiation":
-            distance = _spencer(year)[2][:, None]
-            columns.append(
-                _SOLAR_CONSTANT
-                * distance
-                * np.maximum(0, cos_zenith(times, latitude, longitude, calendar))
-            )
-        else:
-            phase = {"hour": day, "year": year}[kind]
+        if kind in phases:
             columns += [
-                np.broadcast_to(f(phase)[:, None], (len(times), len(latitude)))
+                np.broadcast_to(f(phases[kind])[:, None], (len(times), len(latitude)))
                 for f in (np.sin, np.cos)
             ]
+        else:
+            sun = np.maximum(0, cos_zenith(times, latitude, longitude, calendar))
+            columns.append(_SOLAR_CONSTANT * _spencer(year)[2][:, None] * sun)
     if not columns:
         return torch.zeros(len(times), len(latitude), 0)
     return torch.from_numpy(np.stack(columns, axis=-1)).float()

@@ -61,10 +61,19 @@ def inverse_projection(
     References:
         Snyder (1987), Map projections: a working manual, chapter 15.
     """
-    if name == "PlateCarree":
-        return y, x + float(options.get("central_longitude", 0.0))
-    if name != "LambertConformal":
-        return None
+    inverse = _INVERSE.get(name)
+    return None if inverse is None else inverse(options, x, y)
+
+
+def _plate_carree(
+    options: dict[str, Any], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return y, x + float(options.get("central_longitude", 0.0))
+
+
+def _lambert_conformal(
+    options: dict[str, Any], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     radius = float(options.get("globe", {}).get("semimajor_axis", 6_371_229.0))
     parallels = options.get("standard_parallels", (33.0, 45.0))
     first, second = (np.deg2rad(float(v)) for v in (parallels[0], parallels[-1]))
@@ -85,6 +94,9 @@ def inverse_projection(
     return np.rad2deg(latitude), np.rad2deg(angle / n) + float(
         options.get("central_longitude", -96)
     )
+
+
+_INVERSE = {"PlateCarree": _plate_carree, "LambertConformal": _lambert_conformal}
 
 
 class PreparedStore:

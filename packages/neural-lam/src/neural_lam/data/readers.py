@@ -12,7 +12,10 @@ from neural_lam.shell.errors import InputError
 
 __all__ = ["open_datastore", "open_upstream"]
 
-_KINDS = ("mdp", "npyfilesmeps")
+_KINDS: dict[str, type[PreparedStore] | type[MepsStore]] = {
+    "mdp": PreparedStore,
+    "npyfilesmeps": MepsStore,
+}
 
 
 def open_upstream(config: str) -> PreparedStore | MepsStore:
@@ -29,7 +32,7 @@ def open_upstream(config: str) -> PreparedStore | MepsStore:
             f"{config}: datastore.kind: expected {' or '.join(_KINDS)}, got {content['kind']!r}"
         )
     place = str(Path(config).parent / content["config_path"])
-    return PreparedStore(place) if content["kind"] == "mdp" else MepsStore(place)
+    return _KINDS[content["kind"]](place)
 
 
 def open_datastore(

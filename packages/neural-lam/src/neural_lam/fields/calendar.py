@@ -125,7 +125,7 @@ def read_times(path: str, variable: xr.DataArray) -> tuple[Times, Calendar]:
         values.dtype == object and values.size and isinstance(values.ravel()[0], str | bytes)
     ):
         return _from_text(path, values), Calendar()
-    if values.dtype.kind == "M":
+    if np.issubdtype(values.dtype, np.datetime64):
         if np.isnat(values).any():
             raise InputError(f"{path}: {variable.name} has missing times")
         return values.astype("datetime64[ns]"), Calendar()

@@ -14,7 +14,7 @@ import xarray as xr
 
 from neural_lam.fields.calendar import Calendar, Times, read_times
 from neural_lam.fields.layouts import Layout, make_layout
-from neural_lam.fields.roles import coordinate, dimension_role, is_pressure
+from neural_lam.fields.roles import VERTICAL, coordinate, dimension_role, is_pressure
 from neural_lam.shell.errors import InputError
 
 __all__ = ["File", "read_file"]
@@ -104,7 +104,7 @@ def _squeezed(path: str, data: xr.Dataset, names: Sequence[str], keep: set[str])
     """Without dimensions of one element, but for those to keep and for levels of pressure."""
     dims = {str(dim) for name in names for dim in data[name].dims} - keep
     for dim in dims:
-        vertical = dimension_role(data, dim) == "vertical"
+        vertical = dimension_role(data, dim) == VERTICAL
         if data.sizes[dim] == 1 and not (
             vertical and dim in data.coords and is_pressure(data[dim])
         ):
@@ -114,7 +114,7 @@ def _squeezed(path: str, data: xr.Dataset, names: Sequence[str], keep: set[str])
 
 def _vertical(path: str, data: xr.Dataset, name: str, keep: set[str]) -> str | None:
     left = [str(dim) for dim in data[name].dims if dim not in keep]
-    other = [dim for dim in left if dimension_role(data, dim) != "vertical"]
+    other = [dim for dim in left if dimension_role(data, dim) != VERTICAL]
     if other:
         dim = other[0]
         values = data[dim].values[:6] if dim in data.coords else range(data.sizes[dim])

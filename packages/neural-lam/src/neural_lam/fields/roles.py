@@ -16,7 +16,7 @@ import xarray as xr
 
 from neural_lam.fields.units import alike
 
-__all__ = ["PRESSURE", "coordinate", "dimension_role", "is_pressure", "role"]
+__all__ = ["LEAD", "PRESSURE", "VERTICAL", "coordinate", "dimension_role", "is_pressure", "role"]
 
 _BY_STANDARD_NAME = {
     "time": "time",
@@ -68,6 +68,8 @@ _NORTH = re.compile(r"^degrees?_?(north|n)$", re.IGNORECASE)
 _EAST = re.compile(r"^degrees?_?(east|e)$", re.IGNORECASE)
 _AXES = {"T": "time", "Z": "vertical", "Y": "y", "X": "x"}
 PRESSURE = "hPa"
+# Roles of dimensions that readers ask for.
+VERTICAL, LEAD = "vertical", "lead"
 
 
 def _by_units(variable: xr.DataArray) -> str | None:
@@ -99,7 +101,7 @@ def role(name: Hashable, variable: xr.DataArray) -> str | None:
         return axis
     if by_units is not None:
         return by_units
-    if variable.dtype.kind == "M":
+    if np.issubdtype(variable.dtype, np.datetime64):
         return "time"
     return "vertical" if "positive" in attributes or is_pressure(variable) else None
 

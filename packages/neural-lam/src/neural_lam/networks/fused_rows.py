@@ -53,7 +53,7 @@ class Fusion(NamedTuple):
         """Rows of a chunk on a tensor's device."""
         if self.rows is not None:
             return self.rows
-        return _CPU_ROWS if like.device.type == "cpu" else _EVERYTHING
+        return _CPU_ROWS if like.is_cpu else _EVERYTHING
 
 
 class Kept(NamedTuple):

@@ -150,19 +150,24 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _options(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    places = {"g2m": "g2m", "m2g": "m2g"}
-    if kind != "graph_lam":
-        places |= {"mesh_up": "up", "mesh_down": "down"}
-    propagate = [
-        ours
-        for theirs, ours in places.items()
-        if settings.get(f"{theirs}_gnn_type", "InteractionNet") == "PropagationNet"
-    ]
-    options: dict[str, Any] = {"propagate": propagate}
-    if kind == "graph_lam":
-        options["average"] = settings.get("mesh_aggr", "sum") == "mean"
-    return options
+_FLAT = {"g2m": "g2m", "m2g": "m2g"}
+_LEVELS = {**_FLAT, "mesh_up": "up", "mesh_down": "down"}
+# Whether a setting of upstream's asks for it.
+_PROPAGATES = {"InteractionNet": False, "PropagationNet": True}
+_AVERAGES = {"sum": False, "mean": True}
+
+
+def _propagate(settings: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
+    """Our names of the edges with propagation networks."""
+    kinds = {ours: settings.get(f"{theirs}_gnn_type") for theirs, ours in places.items()}
+    return [ours for ours, kind in kinds.items() if _PROPAGATES.get(str(kind), False)]
+
+
+def _options(settings: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    if network is not GraphLAM:
+        return {"propagate": _propagate(settings, _LEVELS)}
+    average = _AVERAGES.get(str(settings.get("mesh_aggr")), False)
+    return {"propagate": _propagate(settings, _FLAT), "average": average}
 
 
 def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: Any) -> GridNetwork:
@@ -207,7 +212,7 @@ def upstream_network(checkpoint: UpstreamCheckpoint, graph: Graph, **options: An
         hidden_size=hidden_size,
         num_layers=max(layers, default=-1) + 1,
         hidden_layers=last // 2,
-        **_options(settings, kind),
+        **_options(settings, _KINDS[kind]),
         **options,
     )
     try:

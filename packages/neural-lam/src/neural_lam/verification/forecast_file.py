@@ -18,7 +18,7 @@ from neural_lam.fields.conventions import File, read_file
 from neural_lam.fields.datastore import Datastore, hours, in_order
 from neural_lam.fields.features import Feature, features_of, level_order
 from neural_lam.fields.opening import open_store
-from neural_lam.fields.roles import dimension_role
+from neural_lam.fields.roles import LEAD, dimension_role
 from neural_lam.fields.units import convert, known, same_units
 from neural_lam.shell.errors import InputError
 
@@ -90,7 +90,7 @@ def _shape(order: tuple[NDArray[np.int64], ...]) -> tuple[int, int]:
 
 def _lead_times(path: str, variable: xr.DataArray) -> NDArray[np.timedelta64]:
     values = variable.values
-    if values.dtype.kind == "m":
+    if np.issubdtype(values.dtype, np.timedelta64):
         return values.astype("timedelta64[ns]")
     units = str(variable.attrs.get("units", ""))
     if values.dtype.kind in "iuf" and units and known(units):
@@ -116,7 +116,7 @@ def open_forecasts(path: str, rename: Mapping[str, str] | None = None) -> Foreca
     data = open_store(path)
     names_known = {*map(str, data.variables), *map(str, data.dims)}
     data = data.rename({k: v for k, v in (rename or {}).items() if k in names_known})
-    leads = [str(dim) for dim in data.dims if dimension_role(data, str(dim)) == "lead"]
+    leads = [str(dim) for dim in data.dims if dimension_role(data, str(dim)) == LEAD]
     if not leads or leads[0] not in data.variables:
         raise InputError(
             f"{path}: no lead times (prediction_timedelta or lead_time) among its dimensions"
