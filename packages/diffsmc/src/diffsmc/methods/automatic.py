@@ -134,7 +134,8 @@ class Automatic(Method):
         return find_hills(
             target,
             generator=generator,
-            num_starts=min(128, max(4, budget // 60)),
+            # doubled as long as the budget allows: the first ones must arrive somewhere
+            num_starts=128 if self.budget is None else min(128, max(4, budget // 1000)),
             most_starts=min(1024, budget // 50),
             most=math.inf if self.budget is None else 0.4 * budget,
         )

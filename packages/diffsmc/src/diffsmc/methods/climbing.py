@@ -218,7 +218,8 @@ def find_hills(
         alone = int((hills.found == 1).sum())
         total = len(hills.starts)
         # one mode is no evidence for one: in many dimensions a second is seen by few starts
-        wanted = min(most_starts, 512) if len(hills.modes) == 1 and not target.log_concave else 0
+        single = len(hills.modes) == 1 and not target.log_concave
+        wanted = 0 if target.log_concave else min(most_starts, 512 if single else 128)
         rare = bool((hills.found < 4).any()) and 2 * total <= 512
         few = (
             200 * alone <= total

@@ -77,7 +77,7 @@ def judge_weights(log_weights: Tensor) -> Judgement:
     return Judgement(ess, math.inf if math.isnan(shape) else shape)
 
 
-LOST = 0.2  # of the starts: where more end on no peak, peaks don't describe the density
+LOST = 0.5  # of the starts: where more end on no peak, peaks do not describe the density
 ROUNDS = 4  # refits of Laplace's mixture to its own weighted draws
 GOOD = 0.5  # ESS with which no refit is tried
 FEW_EVALUATIONS = 50_000  # a budget with which there is no better than what was found

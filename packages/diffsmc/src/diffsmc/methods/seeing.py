@@ -70,8 +70,8 @@ class Modes(NamedTuple):
 class Verdict(NamedTuple):
     """What a search found: numbers of starts by mode, and the chance of having seen another.
 
-    ``power`` is 1 where no second mode can be. ``unsure`` is the mass in modes that were hardly
-    found, relative to the interval's half-width.
+    ``power`` is 1 where no second mode can be, and then few starts are enough. ``unsure`` is the
+    mass in modes that were hardly found, relative to the interval's half-width.
     """
 
     found: Tensor
@@ -107,7 +107,7 @@ class Verdict(NamedTuple):
                 "by its mass; give starts or a scale, or say log_concave=True if no second mode "
                 "can be",
             )
-        if bound > FEW_STARTS:
+        if bound > FEW_STARTS and self.power < 1:
             return (
                 seen,
                 f"warning: {total:.0f} starts say little: another mode may hold a basin of up to "
