@@ -1,5 +1,7 @@
 """Training, validation and test windows of a gridded store, for Lightning.
 
+Coordinates are found by the CF conventions and by usual names, see `neural_lam.fields.roles`.
+
 References:
     Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
     global weather models, arXiv:2308.15560.
@@ -96,8 +98,6 @@ def splits(count: int, validation_from: float, test_from: float) -> list[tuple[i
 
 class GriddedData(lightning.LightningDataModule):
     """Gridded fields of zarr, NetCDF or GRIB files, split in time.
-
-    Coordinates are found by the CF conventions and by usual names, see `neural_lam.fields.roles`.
 
     Arguments:
         path: The store or file, a folder or a pattern of files, or several of them.
@@ -238,9 +238,11 @@ class GriddedData(lightning.LightningDataModule):
         """Every window of the test period once."""
         return self._evaluation(2)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         split = " / ".join(str(len(range(*self.period(number)))) for number in range(3))
         return f"GriddedData({self.store!r}, {split} times to train, validate, test)"
+
+    __repr__ = __str__
 
     def predict_dataloader(self) -> EvaluationLoader:
         """Every window of the test period once, but for those whose forecast is there."""

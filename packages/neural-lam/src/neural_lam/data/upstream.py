@@ -18,6 +18,7 @@ from neural_lam.graphs.graph import Graph
 from neural_lam.shell.checks import counts, not_negative
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
+from neural_lam.shell.showing import in_a_line
 
 __all__ = ["ForcingSteps", "UpstreamData", "UpstreamWindows", "output_bounds", "state_weights"]
 
@@ -158,6 +159,8 @@ class UpstreamData(lightning.LightningDataModule):
         Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
         arXiv:2309.17370.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from neural_lam.data.forcing import forcing, forcing_window
 from neural_lam.data.series import windows_within
 from neural_lam.fields.datastore import Datastore, hours
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = ["Batch", "Windows"]
 
@@ -30,6 +31,9 @@ class Batch(NamedTuple):
     target: Tensor
     forcing: Tensor
     sample: Tensor
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 class Windows:

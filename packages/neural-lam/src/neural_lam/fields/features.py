@@ -9,6 +9,7 @@ from neural_lam.fields.conventions import File
 from neural_lam.fields.roles import is_pressure
 from neural_lam.fields.units import alike, convert
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = ["Feature", "Level", "features_of", "level_order", "level_text"]
 
@@ -51,6 +52,9 @@ class Feature(NamedTuple):
             return self.long_name
         units = f" {self.level_units}" if self.level_units not in {"", "1"} else ""
         return f"{self.long_name} at {level_text(self.level)}{units}"
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 # What a variable of a name is measured in, where a wrong unit would pass unseen.

@@ -26,6 +26,7 @@ from neural_lam.graphs.mesh import (
     triangular_levels,
 )
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = ["Grid", "Icosahedral", "MeshBuilder", "Rectangular", "Triangular", "sphere_edge_set"]
 
@@ -45,9 +46,14 @@ class Grid(NamedTuple):
     latitude: Tensor | None = None
     longitude: Tensor | None = None
 
+    def __str__(self) -> str:
+        return in_a_line(self)
+
 
 class MeshBuilder(ABC):
     """Makes the graph of a grid."""
+
+    __str__ = in_a_line
 
     @abstractmethod
     def build(self, grid: Grid) -> Graph:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 from neural_lam.shell.writing import whole
 
 __all__ = [
@@ -62,6 +63,9 @@ class EdgeSet(NamedTuple):
     def edge_features(self) -> Tensor:
         """Features of every edge, ``(E, F)``."""
         return self.features[self.row]
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 class Graph(NamedTuple):

@@ -26,6 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neural_lam.shell.showing import in_a_line
+
 __all__ = [
     "TwoLayerFlow",
     "energy",
@@ -68,6 +70,9 @@ class TwoLayerFlow(NamedTuple):
     friction: float = 2.0e-6
     dissipation: float = 1.0e-4
     time_step: float = 1800.0
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 class _Operators(NamedTuple):

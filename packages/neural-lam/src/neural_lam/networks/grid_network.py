@@ -23,6 +23,7 @@ from neural_lam.networks.layers import (
 )
 from neural_lam.shell.checks import counts
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "Codec",
@@ -39,6 +40,8 @@ __all__ = [
 
 class GridNetwork(nn.Module, ABC):
     """A network from grid features to grid outputs."""
+
+    __str__ = in_a_line
 
     @property
     def output_layer(self) -> nn.Module | None:

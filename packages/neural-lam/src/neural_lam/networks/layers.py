@@ -19,6 +19,7 @@ from neural_lam.networks import fused, plain
 from neural_lam.networks.fused import EdgePlan, Fusion
 from neural_lam.networks.plain import EdgeIndex, Weights
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "MLP",
@@ -82,6 +83,8 @@ class MLP(nn.Module):
         Sigmoid-weighted linear units, arXiv:1702.03118.
     """
 
+    __str__ = in_a_line
+
     def __init__(
         self,
         num_inputs: int,
@@ -134,6 +137,8 @@ class Edges(nn.Module):
     Arguments:
         edges: The set.
     """
+
+    __str__ = in_a_line
 
     senders: Tensor
     receivers: Tensor
@@ -286,6 +291,8 @@ class InteractionNet(nn.Module):
         Battaglia et al. (2016), Interaction networks.
     """
 
+    __str__ = in_a_line
+
     def __init__(
         self,
         edges: Edges,
@@ -346,6 +353,8 @@ class PropagationNet(nn.Module):
         Oskarsson et al. (2024), Probabilistic weather forecasting with hierarchical graph
         neural networks.
     """
+
+    __str__ = in_a_line
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.predictors.day_guess import DayGuess, Predictors, apply_guess
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = ["DirectPredictor", "damping_factors"]
 
@@ -54,6 +55,8 @@ class DirectPredictor(nn.Module):
         Chevillon (2007), Direct multi-step estimation and forecasting,
         doi.org/10.1111/j.1467-6419.2007.00518.x.
     """
+
+    __str__ = in_a_line
 
     static: Tensor
     interior: Tensor

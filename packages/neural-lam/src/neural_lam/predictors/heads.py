@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from neural_lam.predictors.derived import laplacian
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "Elliptic",
@@ -66,6 +67,8 @@ class HeadModule(nn.Module, ABC):
 
 class Head(ABC):
     """How a network's output is read, for a configuration."""
+
+    __str__ = in_a_line
 
     @abstractmethod
     def build(self, parts: HeadParts) -> HeadModule:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from neural_lam.predictors.derived import laplacian
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "Crps",
@@ -127,6 +128,8 @@ class LossGrid(NamedTuple):
 
 class Loss(ABC):
     """A loss of a rollout, for the configuration of a training."""
+
+    __str__ = in_a_line
 
     def on_grid(self, grid: LossGrid) -> "Loss":
         """The loss for a domain; most are the same on all."""

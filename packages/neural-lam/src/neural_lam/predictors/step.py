@@ -17,6 +17,7 @@ from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.predictors.derived import Derived
 from neural_lam.predictors.heads import HeadModule, IncrementHead
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "BoundaryForced",
@@ -34,6 +35,8 @@ __all__ = [
 
 class StepPredictor(nn.Module, ABC):
     """One step of a forecast."""
+
+    __str__ = in_a_line
 
     @abstractmethod
     def prepare(self) -> Any:
@@ -59,6 +62,8 @@ class LinearGuess(nn.Module):
         shape: Rows and columns of the grid.
         wraps: Whether the last column is followed by the first.
     """
+
+    __str__ = in_a_line
 
     kernel: Tensor
     previous: Tensor
@@ -212,10 +217,6 @@ class BoundaryForced(StepPredictor):
     Arguments:
         predictor: What predicts.
         interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
-
-    References:
-        Oskarsson et al. (2023), Graph-based neural weather prediction for limited area modeling,
-        arXiv:2309.17370.
     """
 
     interior: Tensor

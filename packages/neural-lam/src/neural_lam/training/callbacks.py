@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from torch import Tensor
 
 from neural_lam.predictors.step import correction_used
+from neural_lam.shell.showing import in_a_line
 from neural_lam.verification.forecasts import (
     claim_forecasts,
     discard_empty,
@@ -23,6 +24,8 @@ __all__ = ["ForecastWriter", "RunTimer"]
 
 class RunTimer(Timer):
     """Measures the time of a training; it is kept in the checkpoint."""
+
+    __str__ = in_a_line
 
     def __init__(self) -> None:
         super().__init__(verbose=False)
@@ -41,6 +44,8 @@ class ForecastWriter(BasePredictionWriter):
         output: zarr store.
         attributes: Of the store.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, output: str, attributes: dict[str, str | int | float] | None = None) -> None:
         super().__init__("batch")

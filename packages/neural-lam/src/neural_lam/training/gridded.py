@@ -21,6 +21,7 @@ from neural_lam.predictors.losses import interior_mean
 from neural_lam.shell.checkpoints import keep_plain
 from neural_lam.shell.checks import not_negative, positive
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 from neural_lam.training.schedule import Schedule
 from neural_lam.verification.means import MeanField
 
@@ -56,6 +57,8 @@ class GriddedForecaster(lightning.LightningModule, ABC):
         held_boundary: Whether the boundary stays as it was at the analysis time, instead of
             following the truth.
     """
+
+    __str__ = in_a_line
 
     loss_weights: Tensor
     mask: Tensor | None

@@ -21,6 +21,7 @@ from neural_lam.networks.hi_lam import HiLAM
 from neural_lam.networks.hi_lam_parallel import HiLAMParallel
 from neural_lam.shell.checkpoints import CheckpointError
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "UpstreamCheckpoint",
@@ -41,6 +42,9 @@ class UpstreamCheckpoint(NamedTuple):
 
     weights: dict[str, Tensor]
     settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        return in_a_line(self)
 
 
 class _Inert:
