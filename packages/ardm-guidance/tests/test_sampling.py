@@ -101,6 +101,9 @@ def test_test_and_predict_write_every_molecule_once(tmp_path, devices):
         data.molecules.smiles[row] for row in data.parts["test"].tolist()
     ]
     assert scores["count"] + scores["excluded"] == len(rows) == 5
+    labellings = scores["nats"] - scores["nats_unlabelled"]
+    assert labellings == pytest.approx(scores["log_labellings"])
+    assert 0 < labellings < math.log(24)
     bounds = [row["log_prob_bound"] for row in rows if math.isfinite(row["log_prob_bound"])]
     assert 0 < len(bounds) == scores["count"]
     mean = -sum(bounds) / len(bounds)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ardm_guidance.sites.molecules import canonical_smiles as canonical_smiles
     from ardm_guidance.sites.molecules import read_smiles as read_smiles
     from ardm_guidance.sites.shortcuts import shortcuts as shortcuts
+    from ardm_guidance.sites.strain import Unstrained as Unstrained
     from ardm_guidance.training.discriminator import DiscriminatorData as DiscriminatorData
     from ardm_guidance.training.discriminator import MoleculeDiscriminator as MoleculeDiscriminator
     from ardm_guidance.training.discriminator import load_discriminator as load_discriminator
@@ -99,6 +100,7 @@ _EXPORTS = {
     "Scores": "scores.evaluation",
     "Stateful": "models.state",
     "Tempered": "guidance.potentials",
+    "Unstrained": "sites.strain",
     "Valence": "sites.constraints",
     "best_of": "guidance.proposals",
     "best_schedule": "models.parallel",

@@ -107,6 +107,11 @@ def _with_config(application: Application, arguments: Sequence[str]) -> list[str
     return list(arguments)
 
 
+def _check_seed(seed: bool | int | None, place: str) -> None:
+    if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+        raise InputError(f"{place}seed_everything: expected 0 to 4294967295, got {seed}")
+
+
 class CommandLine(LightningCLI):
     """LightningCLI that explains bad input in one line and reads checkpoints as data.
 
@@ -164,14 +169,7 @@ class CommandLine(LightningCLI):
             super().parse_arguments(parser, resolved)
         except ArgumentError as error:
             raise InputError(explain(str(error), self.files, names, args)) from None
-        self._check_seed()
-
-    def _check_seed(self) -> None:
-        seed = self.config[self.config.subcommand].get("seed_everything")
-        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
-            raise InputError(
-                f"{self._place()}seed_everything: expected 0 to 4294967295, got {seed}"
-            )
+        _check_seed(self.config[self.config.subcommand].get("seed_everything"), self._place())
 
     def _place(self) -> str:
         return f"{self.files[-1]}: " if self.files else ""

@@ -30,6 +30,7 @@ from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.sites.constraints import Connectivity, Constraint, Valence
 from ardm_guidance.sites.graphs import PAD, masked_graphs, site_count, sizes
 from ardm_guidance.sites.molecules import QM9_ATOM_TYPES, MoleculeAlphabet
+from ardm_guidance.sites.strain import Unstrained
 from ardm_guidance.training.bound_scores import BoundScores
 from ardm_guidance.training.schedule import num_steps, rise_and_fall
 
@@ -52,6 +53,18 @@ class Start(NamedTuple):
         return in_a_line(self)
 
 
+def _starts(size_counts: Tensor, index: Tensor, seed: int) -> Start:
+    """Starts of samples, their sizes drawn from a histogram over 0 to the largest."""
+    max_atoms = len(size_counts) - 1
+    num_sites = site_count(max_atoms)
+    noise = keyed_uniform(seed, _SAMPLING, index, (2 * num_sites + 1,), torch.float64)
+    shares = size_counts.double().cumsum(0)
+    num_nodes = (shares <= noise[:, :1] * shares[-1]).sum(-1)
+    sites = masked_graphs(num_nodes, max_atoms)
+    order = by_keys(sites, noise[:, 1 : num_sites + 1])
+    return Start(sites, order, noise[:, num_sites + 1 :])
+
+
 class MoleculeARDM(lightning.LightningModule):
     r"""An order-agnostic ARDM of molecules.
 
@@ -72,6 +85,7 @@ class MoleculeARDM(lightning.LightningModule):
         masked_loss: Train the conditionals with their valence mask. Without, the loss has
             :math:`-\log P(\text{classes that fit})` besides, so that the network learns valences
             too and can also be sampled without any mask, as published models are.
+        unstrained: Keep triple bonds out of rings of three to six atoms in tests and samples.
 
     References:
         Hoogeboom et al. (2022), Autoregressive diffusion models, arXiv:2110.02037.
@@ -95,6 +109,7 @@ class MoleculeARDM(lightning.LightningModule):
         seed: int = 0,
         aromatic: bool = False,
         masked_loss: bool = True,
+        unstrained: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -106,12 +121,13 @@ class MoleculeARDM(lightning.LightningModule):
         check_network(network, self.alphabet)
         self.scores = BoundScores()
         self.network, self.average = network, copy.deepcopy(network).requires_grad_(False)
-        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
-        self.weight_decay, self.average_horizon, self.seed = weight_decay, average_horizon, seed
+        self.learning_rate, self.warmup_steps, self.seed = learning_rate, warmup_steps, seed
+        self.weight_decay, self.average_horizon = weight_decay, average_horizon
         capacities = self.alphabet.capacities
         # Valences of aromatic bonds depend on the whole ring: no partial graph can be checked.
         checks: list[Constraint] = [] if aromatic else [Valence(capacities)]
         whole: list[Constraint] = [Connectivity(capacities)] if connected and checks else checks
+        whole = [*whole, Unstrained(len(capacities))] if unstrained and checks else whole
         self.valence: Sequence[Constraint] = nn.ModuleList(checks)  # type: ignore[assignment]
         self.look_ahead: Sequence[Constraint] = nn.ModuleList(whole)  # type: ignore[assignment]
         self.register_buffer("size_counts", torch.zeros(max_atoms + 1, dtype=torch.long))
@@ -176,13 +192,13 @@ class MoleculeARDM(lightning.LightningModule):
         """Scores over all molecules of all ranks."""
         self._log_scores("val")
 
-    def on_test_epoch_start(self) -> None:
-        """Empty sums."""
-        self.scores.reset()
+    on_test_epoch_start = on_validation_epoch_start
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Add up negative bounds of the model that is sampled."""
-        self._count(self.log_prob_bounds(batch, look_ahead=True), batch)
+        bounds = self.log_prob_bounds(batch, look_ahead=True)
+        self._count(bounds, batch)
+        return {"rows": batch.rows, "bounds": bounds}
 
     def on_test_epoch_end(self) -> None:
         """Scores over all molecules of all ranks."""
@@ -199,13 +215,7 @@ class MoleculeARDM(lightning.LightningModule):
             index: Numbers of the samples, ``(B,)``.
             seed: Seed of sizes, orders and classes.
         """
-        num_sites = site_count(self.alphabet.max_atoms)
-        noise = keyed_uniform(seed, _SAMPLING, index, (2 * num_sites + 1,), torch.float64)
-        shares = self.size_counts.double().cumsum(0)
-        num_nodes = (shares <= noise[:, :1] * shares[-1]).sum(-1)
-        sites = masked_graphs(num_nodes, self.alphabet.max_atoms)
-        order = by_keys(sites, noise[:, 1 : num_sites + 1])
-        return Start(sites, order, noise[:, num_sites + 1 :])
+        return _starts(self.size_counts, index, seed)
 
     def draw(self, index: Tensor, seed: int) -> Samples:
         """Generate the molecules of :meth:`start`."""

@@ -14,7 +14,8 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from ardm_guidance import __version__
-from ardm_guidance.data.gathering import Row, gather_rows
+from ardm_guidance.data.gathering import Row, gather, gather_rows
+from ardm_guidance.data.modules import MoleculeData
 from ardm_guidance.guidance.potentials import LateStart, Potential, Tempered
 from ardm_guidance.guidance.resampling import effective_sample_size, spread
 from ardm_guidance.methods.corrected import Corrected
@@ -29,6 +30,8 @@ from ardm_guidance.shell.loading import EvaluationLoader
 from ardm_guidance.shell.randomness import keyed_generator
 from ardm_guidance.shell.writing import claim, whole
 from ardm_guidance.sites.graphs import PAD, sizes
+from ardm_guidance.sites.molecules import read_smiles
+from ardm_guidance.sites.symmetry import log_labellings
 from ardm_guidance.training.discriminator import load_discriminator
 from ardm_guidance.training.molecule_ardm import MoleculeARDM
 
@@ -277,8 +280,28 @@ class WriteResults(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Stop before another run's scores."""
+        self.labellings: list[float] = []
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             claim(Path(trainer.default_root_dir) / "test.json")
+
+    def on_test_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the labelled graphs of the molecules that have a bound."""
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(outputs, dict) or not isinstance(data, MoleculeData):
+            return
+        assert data.molecules is not None
+        for row, bound in zip(outputs["rows"].tolist(), outputs["bounds"].tolist(), strict=True):
+            if bound > -math.inf:
+                molecule = read_smiles(data.molecules.smiles[row])
+                self.labellings.append(log_labellings(molecule))
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the scores."""
@@ -288,6 +311,11 @@ class WriteResults(lightning.Callback):
             for key, value in trainer.callback_metrics.items()
             if key.removeprefix("test/") in names
         }
+        known = [one for part in gather(self.labellings) for one in part]
+        if known and "nats" in values and not math.isnan(sum(known)):
+            # Of the molecules, whatever the numbering of their atoms.
+            values["log_labellings"] = math.fsum(known) / len(known)
+            values["nats_unlabelled"] = values["nats"] - values["log_labellings"]
         if trainer.is_global_zero and values:
             with whole(Path(trainer.default_root_dir) / "test.json") as partial:
                 partial.write_text(json.dumps(values, indent=2) + "\n")
