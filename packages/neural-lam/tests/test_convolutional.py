@@ -158,3 +158,20 @@ def test_the_gain_reaches_the_network_and_must_be_positive():
     assert (one(x, None) - eight(x, None)).abs().max() > 1e-3
     with pytest.raises(ValueError, match="gain"):
         ConvLAM(graph((8, 8)), 3, 2, gain=0.0)
+
+
+def test_differences_that_run_away_are_bounded_where_they_count_more():
+    shape, x = (8, 8), features((8, 8)).float()
+    one, eight = (
+        ConvLAM(graph(shape), 3, 2, hidden_size=8, coarse_size=8, gain=gain) for gain in (1.0, 8.0)
+    )
+    seen = []
+    for network in (one, eight):
+        network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].abs().max()))
+        network(1e3 * x, None)
+    assert seen[0] > 1e3
+    assert seen[1] <= 10
+    # Differences of a usual size are felt as they are.
+    eight(1e-3 * x, None)
+    image = to_image(1e-3 * x, shape)
+    torch.testing.assert_close(seen[2], wavelets(image, 8.0).abs().max(), rtol=1e-3, atol=0)

@@ -237,7 +237,10 @@ class ConvLAM(GridNetwork):
     def forward(self, features: Tensor, embedded: None = None) -> Tensor:
         """Features ``(G, B, F)`` to outputs ``(G, B, V)``."""
         image = self._filled(to_image(features, self.shape))
-        hidden = self.before(self.stem(wavelets(image, self.gain)))
+        points = wavelets(image, self.gain)
+        # A state that runs away has large differences first: their gain must not drive it on.
+        points = bounded(points) if self.gain > 1 else points
+        hidden = self.before(self.stem(points))
         hidden = self.after(hidden + self.up(self.coarse(self.down(hidden))))
         output = bounded(F.pixel_shuffle(self.head(hidden), 2))
         return from_image(output[..., : self.shape[0], : self.shape[1]])
