@@ -4,10 +4,12 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from latentgeom.data.digits import Digits
-from latentgeom.data.observations import Observations
+from latentgeom.data.observations import Observations, Samples
+from latentgeom.data.partners import Pairs
 from latentgeom.metrics.explicit import ConstantCurvature
 from latentgeom.models.networks import Autoencoder, Perceptron
 from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard
+from latentgeom.shell.randomness import keyed_uniform
 from latentgeom.training.isometric import IsometricAutoencoder
 
 
@@ -101,3 +103,48 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(tmp_path):
 
     with pytest.raises(NonFiniteError, match=r"step 3 .*none yet"):
         fit(tmp_path, callbacks=[Poison()])
+
+
+@pytest.mark.filterwarnings("ignore:Attribute 'autoencoder'")
+@pytest.mark.parametrize("curvature", [-1.0, 0.0])
+def test_a_training_step_is_its_formula_on_three_samples(curvature):
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    networks = Perceptron(5, 2, [6]), Perceptron(2, 5, [6])
+    net = Autoencoder(*networks, ConstantCurvature(2, curvature))
+    for place in net.parameters():  # so that the decoder bends
+        place.data *= 3
+    net.log_scale.data.fill_(0.3)
+    model = IsometricAutoencoder(net, isometry_weight=1.7, seed=4)
+    model.log = lambda *arguments, **options: None
+    x, partner = torch.randn(2, 3, 5)
+    index = torch.tensor([5, 0, 9])
+    batch = Pairs(Samples(x, index, index), Samples(partner, index, index))
+    found = model.training_step(batch, 0)
+    u = keyed_uniform(4, 0, index, (1,), x.dtype)
+
+    def objective(times):
+        total = 0.0
+        for i in range(3):
+            a, b = net.encode(x[i]), net.encode(partner[i])
+            z = net.metric.expmap(a, times[i] * net.metric.logmap(a, b)).detach()
+            slope = torch.autograd.functional.jacobian(net.decode, z, create_graph=True)
+            relative = torch.linalg.solve(net.metric.metric_tensor(z), slope.mT @ slope)
+            gap = relative / net.log_scale.exp() - torch.eye(2)
+            miss = (net.decode(a) - x[i]).square().sum()
+            total = total + (miss + 1.7 * (gap @ gap).trace()) / 3
+        return total
+
+    expected = objective(1.2 * u.square() - 0.2)
+    torch.testing.assert_close(found, expected)
+    places = list(net.parameters())
+    for one, two in zip(
+        torch.autograd.grad(found, places), torch.autograd.grad(expected, places), strict=True
+    ):
+        torch.testing.assert_close(one, two)
+    # Isometry asked for at the codes alone is another objective.
+    assert (objective(torch.zeros(3, 1)) - found).abs() > 1e-3 * found.abs()
+    plain = IsometricAutoencoder(net, isometry_weight=0.0)
+    plain.log = model.log
+    miss = (net.decode(net.encode(x)) - x).square().sum(-1).mean()
+    torch.testing.assert_close(plain.training_step(batch, 0), miss)

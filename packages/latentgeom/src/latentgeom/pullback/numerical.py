@@ -4,8 +4,9 @@ The distance is differentiable in its end points by the first variation of the l
 
 .. math:: \partial_b\, d(a, b) = G(b)\, \dot\gamma(1) / |\dot\gamma(1)| ,
 
-zero where the points coincide, and in the metric's parameters by the envelope theorem.  Second
-derivatives are refused.  Where a solver doesn't converge the answer is NaN.
+zero where the points coincide, and in the metric's parameters by the envelope theorem; second
+derivatives follow from the implicit function theorem (:mod:`latentgeom.pullback.implicit`).
+Where a solver doesn't converge the answer is NaN.
 
 References:
     Milnor (1963), Morse Theory, section 12, for the first variation.
@@ -21,6 +22,7 @@ from typing_extensions import override
 from latentgeom.immersions.curvature import levi_civita
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.metrics.metric import Metric
+from latentgeom.pullback.implicit import implicit_squares
 from latentgeom.relaxation import curves
 from latentgeom.relaxation.curves import straight
 from latentgeom.relaxation.elements import chords, resampled
@@ -34,20 +36,40 @@ _BETWEEN = 4  # steps a segment of the length that is differentiated by weights
 _ORDER = 8  # of the differences that read velocities; eight segments allow no more
 
 
-class _Once(torch.autograd.Function):
-    """The identity, whose second derivative is refused instead of being silently zero."""
+class _Squares(torch.autograd.Function):
+    """Squared distances of solved geodesics.
+
+    A gradient alone costs the first variation; where it is to be differentiated again
+    (``create_graph``) it is that of :func:`latentgeom.pullback.implicit.implicit_squares`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Pass on."""
-        return x.clone()
+    def forward(
+        ctx: Any, metric: "NumericalMetric", batch: GeodesicBatch, *places: Tensor
+    ) -> Tensor:
+        """Squares of the lengths, NaN where not converged."""
+        ctx.metric, ctx.batch = metric, batch
+        ctx.save_for_backward(*places)
+        return torch.where(batch.converged, batch.length.square(), torch.nan)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """Pass back, once: with a graph (``create_graph``) it would be wrong the second time."""
-        if torch.is_grad_enabled():
-            raise RuntimeError("solved distances can't be differentiated twice")
-        return grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """By ends and weights."""
+        a, b, *weights = ctx.saved_tensors
+        metric, batch, again = ctx.metric, ctx.batch, torch.is_grad_enabled()
+        with torch.enable_grad():
+            if again:
+                square = implicit_squares(
+                    metric.element_energy, a, b, batch, metric.solver.num_segments
+                )
+            else:
+                a, b = a.detach().requires_grad_(), b.detach().requires_grad_()
+                square = metric._first_order(batch, a, b)
+            places = [a, b, *weights]
+            wanted = [x for x in places if x.requires_grad]
+            found = torch.autograd.grad(square, wanted, grad, create_graph=again, allow_unused=True)
+        slopes = iter(found)
+        return None, None, *(next(slopes) if x.requires_grad else None for x in places)
 
 
 def _fine_times(nodes: Tensor) -> Tensor:
@@ -104,16 +126,38 @@ class NumericalMetric(Metric):
 
     @override
     def dist(self, a: Tensor, b: Tensor) -> Tensor:
+        square = self.squared_dist(a, b)
+        apart = square != 0
+        return torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
+
+    @override
+    def squared_dist(self, a: Tensor, b: Tensor) -> Tensor:
         a, b, shape = self._pairs(a, b)
-        batch = self.connect(a.detach(), b.detach())
+        with torch.no_grad():
+            batch = self.connect(a.detach(), b.detach())
+        weights = [x for x in self.parameters() if x.requires_grad]
+        square: Tensor = _Squares.apply(self, batch, a, b, *weights)  # type: ignore[no-untyped-call]
+        return square.reshape(shape)
+
+    def element_energy(self, root: Tensor, nodes: Tensor) -> Tensor:
+        """Energy of polynomial elements.
+
+        Arguments:
+            root: Rows that give velocities at the nodes, times roots of their weights.
+            nodes: Nodes of elements, ``(..., p + 1, d)``.
+        """
+        speed = root @ nodes
+        tensor = self.metric_tensor(nodes)
+        return torch.einsum("...qi,...qij,...qj->...", speed, tensor, speed) / 2
+
+    def _first_order(self, batch: GeodesicBatch, a: Tensor, b: Tensor) -> Tensor:
+        """Squared lengths with their first derivatives by ends and weights."""
         velocity = curves.first_derivative(batch.points, _ORDER)
         velocity = torch.where(batch.length[:, None, None] > 0, velocity, 0.0)
         start, end = (self._covector(x.detach(), velocity[:, i]) for x, i in ((a, 0), (b, -1)))
         change = (end * (b - b.detach())).sum(-1) - (start * (a - a.detach())).sum(-1)
         length = batch.length + change + self._by_weights(batch.points)
-        length = torch.where(batch.converged, length, torch.nan).reshape(shape)
-        once: Tensor = _Once.apply(length)  # type: ignore[no-untyped-call]
-        return once
+        return torch.where(batch.converged, 1.0, torch.nan) * length.square()
 
     def _by_weights(self, nodes: Tensor) -> Tensor | float:
         """Zero, with the derivative of the length by what the metric has learnt, nodes fixed.

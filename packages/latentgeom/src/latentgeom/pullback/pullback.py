@@ -74,6 +74,10 @@ class Pullback(NumericalMetric):
         return columns.mT @ columns
 
     @override
+    def element_energy(self, root: Tensor, nodes: Tensor) -> Tensor:
+        return (root @ self.chart.embed(nodes)).square().sum((-2, -1)) / 2
+
+    @override
     def connection(self, z: Tensor, u: Tensor, w: Tensor) -> Tensor:
         r"""By derivatives of the map, :math:`(J^\top J)^{-1} J^\top f''[u, w]`."""
         first, basis = (

@@ -44,7 +44,7 @@ from latentgeom.solvers.refinement import CONJUGATE, PATIENCE, refined
 __all__ = ["check_segments", "geodesics", "initial_curves", "polynomial_grid"]
 
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
-_BLOCK, _POLISH_BLOCK, _DEGREE = 24, 160, 16  # unknowns and segments of an element, at most
+_BLOCK, _POLISH_BLOCK, _DEGREE = 24, 80, 16  # unknowns and segments of an element, at most
 _LEAST_DEGREE = 8  # of polynomial elements, whatever their block
 _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
