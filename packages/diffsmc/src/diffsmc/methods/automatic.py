@@ -56,6 +56,10 @@ class Automatic(Method):
         importance_shape: And Pareto's k must be below: from 0.5 the variance is infinite.
         budget: Evaluations to get along with; particles, chains and draws are cut to it.
         climb: Whether to climb first.
+
+    References:
+        Vehtari et al. (2024), Pareto smoothed importance sampling, JMLR 25, for the shape that
+        judges the weights.
     """
 
     tempering: Tempering = field(default_factory=Tempering)

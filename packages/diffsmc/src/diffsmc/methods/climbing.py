@@ -109,6 +109,10 @@ def climb(
 
     Returns:
         Ends ``(C, D)``, which climbs have ended ``(C,)``, and the number of evaluations.
+
+    References:
+        Zhang et al. (2022), Pathfinder: parallel quasi-Newton variational inference, JMLR 23,
+        arXiv:2108.03782.
     """
     mean, factor = target.start_mean, target.start_factor
 
@@ -205,6 +209,10 @@ def find_hills(
         most_starts: Most starts.
         most_modes: With more modes than this the search ends.
         most: Most evaluations.
+
+    References:
+        Rinnooy Kan & Timmer (1987), Stochastic global optimization methods, Mathematical
+        Programming 39.
     """
     hills = _empty(target)
     while True:

@@ -41,6 +41,9 @@ class Diffusion(Method):
             least the target's.
         adapt_islands: Islands of a first pass that adapts; what it adapted is frozen, and
             the evidence of the second pass unbiased. None adapts in the only pass.
+
+    References:
+        Phillips et al. (2024), Particle denoising diffusion sampler, ICML, arXiv:2402.06320.
     """
 
     potential: Potential = field(default_factory=MonteCarloPotential)

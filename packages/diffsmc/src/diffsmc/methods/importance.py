@@ -40,6 +40,9 @@ def sample_by_importance(
             are left to the heavier ones.
         generator: Source of all draws.
         monitor: Told of the step.
+
+    References:
+        Owen & Zhou (2000), Safe and effective importance sampling, JASA 95.
     """
     path = ImportancePath(target, proposal(target, _affordable(mixture, num_draws)))
     settings = Settings(RWM(), 0, ess_threshold=0.0, mass=diagonal_mass)

@@ -71,7 +71,11 @@ def judge(
 
 
 def judge_weights(log_weights: Tensor) -> Judgement:
-    """Judge importance sampling by its log-weights, ``(N,)``."""
+    """Judge importance sampling by its log-weights, ``(N,)``.
+
+    References:
+        Vehtari et al. (2024), Pareto smoothed importance sampling, JMLR 25, arXiv:1507.02646.
+    """
     shape = pareto_shape(log_weights)
     ess = float(effective_sample_size(log_weights)) / len(log_weights)
     return Judgement(ess, math.inf if math.isnan(shape) else shape)
@@ -188,6 +192,10 @@ def improve(
         most_shape: And Pareto's k must be below.
         budget: Evaluations of the whole run, of which at most two fifths are spent.
         generator: Source of all draws.
+
+    References:
+        Cappé et al. (2008), Adaptive importance sampling in general mixture classes, Statistics and
+        Computing 18, arXiv:0710.4242.
     """
     best, spent = None, 0
     for _ in range(ROUNDS):

@@ -34,6 +34,10 @@ class MixtureDiffusion(Method):
         ess_threshold: Resample below this ESS relative to N.
         adapt_islands: Islands of a first pass that adapts masses and step sizes; frozen, they
             leave the evidence of the second pass unbiased. None adapts in the only pass.
+
+    References:
+        Song et al. (2021), Score-based generative modeling through stochastic differential
+        equations, arXiv:2011.13456; Phillips et al. (2024), arXiv:2402.06320.
     """
 
     reference: ReferenceMixture = field(default_factory=ReferenceMixture)

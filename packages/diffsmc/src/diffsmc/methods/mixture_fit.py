@@ -50,6 +50,10 @@ class MixtureFit:
         weight_points: Draws of each of three rounds that adapt the weights.
         inflation: Factor on the fitted covariances.
         starts: Starting points of the pilot instead of draws from the wide start.
+
+    References:
+        Dempster, Laird & Rubin (1977), Maximum likelihood from incomplete data via the EM
+        algorithm, JRSS B 39.
     """
 
     num_chains: int = 400

@@ -50,7 +50,12 @@ def run_passes(
     generator: torch.Generator,
     monitor: Monitor,
 ) -> list[SavedPass]:
-    """Run; or adapt with a few islands, freeze and run with all."""
+    """Run; or adapt with a few islands, freeze and run with all.
+
+    References:
+        Beskos et al. (2016), On the convergence of adaptive sequential Monte Carlo methods, Annals
+        of Applied Probability 26, arXiv:1306.6462: an adapted pass, then a frozen one.
+    """
 
     def run(name: str, islands: int, plan: Plan | None) -> SavedPass:
         return run_pass(

@@ -147,6 +147,9 @@ def cluster_chains(states: Tensor) -> Tensor:
 
     Arguments:
         states: States of the chains.
+
+    References:
+        Hartigan (1975), Clustering Algorithms, chapter 3: the leader algorithm.
     """
     means = states.mean(0)
     scales = states.var(0).mean(-1).clamp(min=1e-12).sqrt()

@@ -56,6 +56,10 @@ class ReferenceMixture(Method):
         adapt_islands: Islands of a first pass that adapts levels and step sizes; frozen,
             they leave the evidence of the second pass unbiased. None adapts in the only pass.
         max_levels: More levels than this end the run.
+
+    References:
+        Gelman & Meng (1998), Simulating normalizing constants: from importance sampling to bridge
+        sampling to path sampling, Statistical Science 13.
     """
 
     reference: MixtureFit = field(default_factory=MixtureFit)

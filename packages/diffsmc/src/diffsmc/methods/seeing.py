@@ -121,6 +121,9 @@ def unseen_basins(found: Tensor) -> float:
 
     Arguments:
         found: Number of starts that found each mode, ``(K,)``.
+
+    References:
+        Good (1953), The population frequencies of species, Biometrika 40.
     """
     from scipy import stats
 
@@ -147,6 +150,10 @@ def chance_of_seeing(
         generator: Source of the imagined modes.
         narrowest: How many times narrower they are at most.
         num_imagined: Their number.
+
+    References:
+        Boender & Rinnooy Kan (1987), Bayesian stopping rules for multistart global optimization
+        methods, Mathematical Programming 37.
     """
     if target.log_concave:
         return 1.0

@@ -45,6 +45,10 @@ class Tempering(Method):
             and needs a C++ compiler.
         single: Whether particles are kept in single precision, with weights in double.
         max_levels: More levels than this end the run.
+
+    References:
+        Del Moral, Doucet & Jasra (2006), Sequential Monte Carlo samplers, JRSS B 68; Dau & Chopin
+        (2022), Waste-free sequential Monte Carlo, JRSS B 84, arXiv:2011.02328.
     """
 
     target_ess: float = 0.9

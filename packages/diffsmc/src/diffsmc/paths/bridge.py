@@ -30,6 +30,10 @@ class StratifiedPath(Path):
     Arguments:
         target: The target.
         mixture: The reference.
+
+    References:
+        Neal (2001), Annealed importance sampling, Statistics and Computing 11,
+        arXiv:physics/9803008.
     """
 
     def __init__(self, target: Target, mixture: Mixture) -> None:

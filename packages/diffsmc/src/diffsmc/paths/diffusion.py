@@ -43,6 +43,9 @@ class DiffusionPath(Path):
         potential: Potential bound to the whitened target.
         dim: Dimension of the target.
         like: Gives dtype and device.
+
+    References:
+        Phillips et al. (2024), Particle denoising diffusion sampler, ICML, arXiv:2402.06320.
     """
 
     def __init__(self, potential: Potential, dim: int, like: Tensor) -> None:

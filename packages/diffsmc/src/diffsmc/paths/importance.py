@@ -70,6 +70,10 @@ class ImportancePath(Path):
     Arguments:
         target: The target.
         proposal: Where draws come from.
+
+    References:
+        Hesterberg (1995), Weighted average importance sampling and defensive mixture distributions,
+        Technometrics 37.
     """
 
     draws_are_proposals = True

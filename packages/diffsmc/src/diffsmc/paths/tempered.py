@@ -37,6 +37,10 @@ class TemperedPath(Path):
         compiled: Whether leapfrog steps are compiled.
         single: Whether particles and gradients are ``float32``; weights, and what they are made
             of, stay ``float64``.
+
+    References:
+        Neal (2001), Annealed importance sampling, Statistics and Computing 11,
+        arXiv:physics/9803008.
     """
 
     def __init__(

@@ -34,6 +34,9 @@ class VectorNetwork(nn.Module):
         dim: Dimension of the target.
         width: Units of a hidden layer.
         depth: Hidden layers.
+
+    References:
+        Vargas et al. (2023), Denoising diffusion samplers, ICLR, arXiv:2302.13834.
     """
 
     def __init__(self, dim: int, width: int = 64, depth: int = 2) -> None:

@@ -100,6 +100,9 @@ class MonteCarloPotential(Potential):
 
     Arguments:
         num_draws: :math:`M`, even.
+
+    References:
+        Huang et al. (2024), Reverse diffusion Monte Carlo, ICLR, arXiv:2307.02037.
     """
 
     def __init__(self, num_draws: int = 16) -> None:

@@ -73,6 +73,10 @@ def laplace(
 
     Raises:
         ValueError: The mode was not reached.
+
+    References:
+        Tierney & Kadane (1986), Accurate approximations for posterior moments and marginal
+        densities, JASA 81.
     """
     x = target.start_mean.clone()
     for _ in range(num_iterations):

@@ -89,6 +89,10 @@ def shrunk_factor(points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
         points: ``(N, D)``.
         weights: ``(N,)``, whose sum is the effective number of points.
         mean: ``(D,)``.
+
+    References:
+        Ledoit & Wolf (2004), A well-conditioned estimator for large-dimensional covariance
+        matrices, Journal of Multivariate Analysis 88.
     """
     count, dim = weights.sum(), points.shape[-1]
     centred = points - mean
@@ -118,6 +122,10 @@ def expectation_maximization(
         num_rounds: Rounds of EM.
         log_weights: Of the points, ``(N,)``; equal by default. It is effective points that count.
         groups: Which points say the same, ``(N,)``, if their number counts and not the points'.
+
+    References:
+        Dempster, Laird & Rubin (1977), Maximum likelihood from incomplete data via the EM
+        algorithm, JRSS B 39.
     """
     masses = effective_masses(points, log_weights, groups)
     for _ in range(num_rounds):

@@ -103,7 +103,12 @@ CURES = {
 
 
 def diagnose(record: Record) -> list[str]:
-    """List what is suspicious about a run, each with the cure of the path that ran."""
+    """List what is suspicious about a run, each with the cure of the path that ran.
+
+    References:
+        Elvira et al. (2022), Rethinking the effective sample size, International Statistical
+        Review 90, arXiv:1809.04129.
+    """
     cures = CURES.get(record.path, SMC_CURES)
     noted = [note.removeprefix(WARNING) for note in record.notes if note.startswith(WARNING)]
     return [

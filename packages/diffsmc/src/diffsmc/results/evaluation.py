@@ -104,6 +104,9 @@ def bayes_factors(
 
     Returns:
         By "a / b" the log of a's evidence over b's, its standard error and 95 % interval.
+
+    References:
+        Kass & Raftery (1995), Bayes factors, JASA 90.
     """
 
     def error(name: str) -> float:

@@ -156,6 +156,10 @@ def to_inference_data(
         settings: What the run was asked for, kept as JSON.
         generator: Source of the final resample.
         snapshots: Particles seen on the way.
+
+    References:
+        Kumar et al. (2019), ArviZ, a unified library for exploratory analysis of Bayesian models,
+        JOSS 4.
     """
     az = load_arviz()
     ancestors = systematic(result.log_weights, generator=generator)

@@ -56,7 +56,12 @@ def diagonal_mass(particles: Tensor, log_weights: Tensor) -> Mass:
 
 
 def adapt_step(step_size: Tensor, acceptance: Tensor, move: Move, gain: float = 1.0) -> Tensor:
-    """Adapt the step sizes, ``(R,)``, to the acceptance of the particles, ``(R, N)``."""
+    """Adapt the step sizes, ``(R,)``, to the acceptance of the particles, ``(R, N)``.
+
+    References:
+        Buchholz et al. (2021), Adaptive tuning of Hamiltonian Monte Carlo within sequential Monte
+        Carlo, Bayesian Analysis 16, arXiv:1808.07730.
+    """
     return step_size * torch.exp(gain * (acceptance.mean(-1) - move.target_acceptance))
 
 

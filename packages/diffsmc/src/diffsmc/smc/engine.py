@@ -309,7 +309,11 @@ def smc(
     plan: Plan | None = None,
     generator: torch.Generator,
 ) -> Iterator[tuple[State, StepInfo]]:
-    """Run from level 0 to level 1, yielding the state after each step."""
+    """Run from level 0 to level 1, yielding the state after each step.
+
+    References:
+        Chopin & Papaspiliopoulos (2020), An Introduction to Sequential Monte Carlo, chapter 17.
+    """
     state = start(path, settings, num_islands, num_particles, generator=generator)
     while state.level < 1:
         state, info = step(state, path, schedule, settings, plan, generator=generator)

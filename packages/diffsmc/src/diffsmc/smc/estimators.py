@@ -67,7 +67,11 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
 
 
 def conditional_ess(log_weights: Tensor, log_increments: Tensor) -> Tensor:
-    """Give the conditional effective sample size relative to N, ``(...)`` in [0, 1]."""
+    """Give the conditional effective sample size relative to N, ``(...)`` in [0, 1].
+
+    References:
+        Zhou, Johansen & Aston (2016), Toward automatic model comparison, JCGS 25, arXiv:1303.3123.
+    """
     first = (log_weights + log_increments).logsumexp(-1)
     second = (log_weights + 2 * log_increments).logsumexp(-1)
     size = torch.exp(2 * first - second - log_weights.logsumexp(-1))
@@ -117,6 +121,10 @@ def lee_whiteley_variance(log_weights: Tensor, eves: Tensor, num_resampled: Tens
 
     Returns:
         Relative variance :math:`\mathrm{var}(\hat Z)/Z^2`, ``(R,)``.
+
+    References:
+        Lee & Whiteley (2018), Variance estimation in the particle filter, Biometrika 105,
+        arXiv:1509.00394.
     """
     num = log_weights.shape[-1]
     weights = log_weights.softmax(-1)
@@ -145,6 +153,10 @@ def pareto_shape(log_weights: Tensor) -> float:
 
     Returns:
         The shape; ``-inf`` for equal weights and NaN for fewer than 25.
+
+    References:
+        Zhang & Stephens (2009), A new and efficient estimation method for the generalized Pareto
+        distribution, Technometrics 51.
     """
     num = len(log_weights)
     size = min(num // 5, math.ceil(3 * math.sqrt(num)))

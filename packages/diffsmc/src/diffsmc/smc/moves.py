@@ -162,6 +162,9 @@ class HMC(Move):
         target_acceptance: What the step size is adapted to.
         spread: :math:`s`, the log of the ratio of the largest to the smallest step; above 0 it
             replaces the jitter.
+
+    References:
+        Neal (2011), MCMC using Hamiltonian dynamics, arXiv:1206.1901.
     """
 
     num_leapfrogs: int = 10
@@ -212,6 +215,9 @@ class MALA(Move):
 
     Arguments:
         target_acceptance: What the step size is adapted to.
+
+    References:
+        Roberts & Tweedie (1996), Exponential convergence of Langevin distributions, Bernoulli 2.
     """
 
     target_acceptance: float = 0.574
@@ -246,6 +252,10 @@ class ULA(Move):
 
     Arguments:
         target_acceptance: Mean of :math:`1\wedge e^\Delta` that the step is adapted to.
+
+    References:
+        Heng et al. (2020), Controlled sequential Monte Carlo, Annals of Statistics 48,
+        arXiv:1708.08396, for backward kernels that make it exact.
     """
 
     target_acceptance: float = 0.95
@@ -284,6 +294,10 @@ class RWM(Move):
 
     Arguments:
         target_acceptance: What the step size is adapted to.
+
+    References:
+        Roberts, Gelman & Gilks (1997), Weak convergence and optimal scaling of random walk
+        Metropolis algorithms, Annals of Applied Probability 7.
     """
 
     target_acceptance: float = 0.234
@@ -322,6 +336,9 @@ class PCN(Move):
 
     Arguments:
         target_acceptance: What the step size is adapted to.
+
+    References:
+        Cotter et al. (2013), MCMC methods for functions, Statistical Science 28, arXiv:1202.0709.
     """
 
     target_acceptance: float = 0.4

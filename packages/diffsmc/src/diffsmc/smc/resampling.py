@@ -92,6 +92,9 @@ def systematic(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
 
     Returns:
         Ancestors, ``(..., N)``, sorted.
+
+    References:
+        Carpenter, Clifford & Fearnhead (1999), Improved particle filter for nonlinear problems.
     """
     num = log_weights.shape[-1]
     slots = torch.arange(num, device=log_weights.device, dtype=log_weights.dtype)
@@ -108,6 +111,9 @@ def residual(log_weights: Tensor, *, generator: torch.Generator) -> Tensor:
 
     Returns:
         Ancestors, ``(..., N)``, sorted.
+
+    References:
+        Liu & Chen (1998), Sequential Monte Carlo methods for dynamic systems, JASA 93.
     """
     num = log_weights.shape[-1]
     expected = num * _normalize(log_weights)

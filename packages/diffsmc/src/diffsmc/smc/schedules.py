@@ -43,6 +43,10 @@ def cosine_variances(num_steps: int) -> Tensor:
 
     Arguments:
         num_steps: Number of denoising steps.
+
+    References:
+        Nichol & Dhariwal (2021), Improved denoising diffusion probabilistic models,
+        arXiv:2102.09672.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
@@ -90,6 +94,10 @@ def bisect_level(log_weights: Tensor, tilt: Tensor, level: float, target_ess: fl
 
     Raises:
         FailedRunError: No advance that a float can hold is small enough.
+
+    References:
+        Jasra et al. (2011), Inference for Lévy-driven stochastic volatility models via adaptive
+        sequential Monte Carlo, Scandinavian Journal of Statistics 38.
     """
     # one exponential a trial: with e = exp(a (h - max h)) the ratio is (sum We)^2 / sum We^2
     shifted = tilt - tilt.amax(-1, keepdim=True).clamp(min=torch.finfo(tilt.dtype).min)

@@ -170,6 +170,10 @@ def finnish_pines(path: str, cells: int = 40) -> LogGaussianCox:
     Arguments:
         path: CSV file whose last two columns are places in the unit square, with a header.
         cells: Cells in each direction; 40 in the published benchmarks.
+
+    References:
+        Møller, Syversveen & Waagepetersen (1998), Log Gaussian Cox processes, Scandinavian Journal
+        of Statistics 25.
     """
     with Path(path).open(newline="", encoding="utf-8") as handle:
         rows = list(csv.reader(handle))[1:]

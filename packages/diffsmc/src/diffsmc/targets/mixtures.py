@@ -174,6 +174,9 @@ def gmm40(dim: int = 2, box: float = 40.0, seed: int = 0) -> GaussianMixture:
         dim: Dimension.
         box: Half the side of the cube.
         seed: Seed of the centres.
+
+    References:
+        Midgley et al. (2023), Flow annealed importance sampling bootstrap, ICLR, arXiv:2208.01893.
     """
     import numpy as np
 

@@ -180,6 +180,10 @@ def sonar(path: str, prior_scale: float = 1.0) -> LogisticRegression:
     Arguments:
         path: The UCI file: 60 features, then ``M`` or ``R``.
         prior_scale: Standard deviation of the prior of every coefficient.
+
+    References:
+        Gorman & Sejnowski (1988), Analysis of hidden units in a layered network trained to classify
+        sonar targets, Neural Networks 1.
     """
     rows = read_table(path)
     features = torch.tensor([[float(v) for v in row[:-1]] for row in rows], dtype=torch.float64)
@@ -193,6 +197,10 @@ def ionosphere(path: str, prior_scale: float = 1.0) -> LogisticRegression:
     Arguments:
         path: The UCI file: features, then a label of -1 or 1.
         prior_scale: Standard deviation of the prior of every coefficient.
+
+    References:
+        Sigillito et al. (1989), Classification of radar returns from the ionosphere using neural
+        networks, Johns Hopkins APL Technical Digest 10.
     """
     table = torch.tensor([[float(v) for v in row] for row in read_table(path)], dtype=torch.float64)
     labels = (table[:, -1] + 1) / 2

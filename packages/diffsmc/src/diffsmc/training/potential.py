@@ -43,6 +43,10 @@ class PotentialTraining(lightning.LightningModule):
         seed: Seed of the noise.
         num_steps: Denoising steps of ``predict``.
         num_particles: Particles of an island of ``predict``.
+
+    References:
+        Phillips et al. (2024), Particle denoising diffusion sampler, ICML, arXiv:2402.06320,
+        section 4, for the target of the score.
     """
 
     mean: Tensor
