@@ -180,6 +180,13 @@ class PreparedStore:
         first, second = next(iter(found))
         return str(first), str(second)
 
+    def _across(self) -> tuple[str, str]:
+        """Names of the coordinates to the east and to the north."""
+        for names in (("x", "y"), ("longitude", "latitude"), ("lon", "lat")):
+            if set(names) == set(self.dims):
+                return names
+        return "x", "y"
+
     def _place(self, config: dict[str, Any]) -> None:
         slow, fast = (self._data[name].values.astype(np.float64) for name in self.dims)
         count = int((slow == slow[0]).sum())
@@ -187,7 +194,7 @@ class PreparedStore:
         expected = np.repeat(self.rows, count), np.tile(self.columns, len(self.rows))
         if not all(map(np.array_equal, expected, (slow, fast))):
             raise InputError(f"{self.path}: grid_index doesn't stack {self.dims} row by row")
-        x, y = (self._data[name].values.astype(np.float64) for name in ("x", "y"))
+        x, y = (self._data[name].values.astype(np.float64) for name in self._across())
         self.positions = np.stack((x, y), axis=1)
         for names in (("latitude", "longitude"), ("lat", "lon")):
             if all(name in self._data.coords for name in names):

@@ -54,6 +54,21 @@ class Layout(NamedTuple):
     longitude: Array
     wraps: bool
 
+    def turned(self) -> "Layout":
+        """Columns first: the same grid for those that count its nodes that way."""
+        shape = len(self.rows), len(self.columns)
+        return Layout(
+            self.dims[::-1],
+            self.sources[::-1],
+            self.order[::-1],
+            self.columns,
+            self.rows,
+            self.labels[::-1],
+            self.latitude.reshape(shape).T.ravel(),
+            self.longitude.reshape(shape).T.ravel(),
+            self.wraps,
+        )
+
 
 def unwrapped(path: str, longitude: Array) -> Columns:
     """Columns of any convention (0 to 360, -180 to 180, across Greenwich) in order.

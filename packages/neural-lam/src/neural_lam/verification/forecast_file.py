@@ -22,7 +22,7 @@ from neural_lam.fields.roles import LEAD, dimension_role
 from neural_lam.fields.units import convert, known, same_units
 from neural_lam.shell.errors import InputError
 
-__all__ = ["ForecastFile", "open_forecasts"]
+__all__ = ["ForecastFile", "arranged_as", "open_forecasts"]
 
 
 class ForecastFile(NamedTuple):
@@ -135,6 +135,14 @@ def open_forecasts(path: str, rename: Mapping[str, str] | None = None) -> Foreca
     return ForecastFile(
         path, data, file, features_of(file, names), lead_dim, order, lead_times[order]
     )
+
+
+def arranged_as(store: Datastore, forecasts: ForecastFile) -> ForecastFile:
+    """Forecasts whose nodes are in the truth's order, where it counts columns first."""
+    layout = forecasts.file.layout
+    if len(layout.dims) < 2 or store.dims != layout.dims[::-1]:
+        return forecasts
+    return forecasts._replace(file=forecasts.file._replace(layout=layout.turned()))
 
 
 def same_grid(store: Datastore, forecasts: ForecastFile) -> None:

@@ -20,6 +20,7 @@ from neural_lam.predictors.series import Array
 from neural_lam.shell.errors import InputError
 from neural_lam.verification.forecast_file import (
     ForecastFile,
+    arranged_as,
     lead_steps,
     open_forecasts,
     same_grid,
@@ -237,6 +238,7 @@ def verify_store(
     """
     forecasts = open_forecasts(forecast, rename)
     store = _truth(forecasts, truth)
+    forecasts = arranged_as(store, forecasts)
     same_grid(store, forecasts)
     features = shared_features(store, forecasts)
     chosen = [store.features.index(feature) for feature in features]
