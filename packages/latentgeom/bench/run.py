@@ -187,11 +187,77 @@ def memory() -> None:
     line("memory_10000_pairs", "peak_gigabytes", result["gigabytes"], 2.0, "bound", setting)
 
 
+def adversarial_study() -> None:
+    """Pairs made to deceive: how many are silently wrong, and converged."""
+    script = Path(__file__).with_name("adversarial.py")
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    verdicts = json.loads(done.stdout)
+    pairs, silent, converged = (
+        sum(v[key] for v in verdicts) for key in ("pairs", "silent", "converged")
+    )
+    told = "; ".join(
+        f"{v['family']}: {v['silent']} silent, {v['converged']} of {v['pairs']}" for v in verdicts
+    )
+    line("adversarial", "silent", silent, 0, "bound", f"{pairs} pairs; {told}")
+    resolved = [v for v in verdicts if v["family"] in ("ridges", "sines", "helices")]
+    share = sum(v["converged"] for v in resolved) / sum(v["pairs"] for v in resolved)
+    setting = f"ridges, sines and helices; of all {converged} of {pairs}"
+    record = {
+        "package": "latentgeom", "case": "adversarial", "quantity": "converged_share",
+        "ours": share, "peer": 0.95, "peer_name": "bound", "better": "higher", "seeds": [1000],
+        "setting": setting,
+    }  # fmt: skip
+    print(json.dumps(record), flush=True)
+
+
+def ratios_to(before: Path, turns: int) -> None:
+    """CPU time of smooth solves over that of an earlier checkout, processes in turns."""
+    script = str(Path(__file__).with_name("timed.py"))
+    here = Path(__file__).parents[1]
+    seconds: dict[Path, list[dict[str, dict[str, float]]]] = {before: [], here: []}
+    for _ in range(turns):
+        for place, found in seconds.items():
+            environment = {**os.environ, "PYTHONPATH": str(place / "src")}
+            done = subprocess.run(
+                [sys.executable, script, "5"], check=True, capture_output=True, text=True,
+                env=environment,
+            )  # fmt: skip
+            found.append(json.loads(done.stdout))
+    for case, bound in (("smooth_d2", 1.15), ("smooth_d10", 1.5)):
+        ratio = {}
+        for segments in ("16", "32"):
+            old, new = (min(f[case][segments] for f in seconds[p]) for p in (before, here))
+            ratio[segments] = new / old
+        setting = f"16 and 32 segments: {ratio['16']:.3f} and {ratio['32']:.3f}; {turns} turns"
+        line(case, "cpu_ratio_to_before", max(ratio.values()), bound, "bound", setting)
+
+
+def six_decoders(quick: bool) -> None:
+    """Other networks than the first, and other peers."""
+    import decoders
+
+    solvers = {
+        "stochman-default": (peers.stochman(5, 150, 20), 50),
+        "georce": (decoders.by_tensor, 25),
+        "scipy-lbfgsb": (decoders.by_scipy, 6),
+    }
+    for number, problem in enumerate(decoders.decoders(), 1):
+        for name, (solve, pairs) in solvers.items():
+            found = decoders.compare(problem, solve, pairs, 1 if quick else 3)
+            if found is not None:
+                line(
+                    f"decoder_{number}", "cpu_seconds", found.ours, found.theirs, name,
+                    found.setting,
+                )  # fmt: skip
+
+
 def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer pairs for the slow peers")
-    quick = parser.parse_args().quick
+    parser.add_argument("--before", type=Path, help="packages/latentgeom of an earlier checkout")
+    options = parser.parse_args()
+    quick = options.quick
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     ours(sphere(4), Setting(8, 1e-4))
@@ -208,6 +274,11 @@ def main() -> None:
     growth("growth_nodes", 1.1, [32, 64, 128, 256] + [512] * (not quick), nodes_of)
     growth("growth_dimension", 2.0, [6, 12, 25, 50], dimension_of)
     memory()
+    six_decoders(quick)
+    if options.before:
+        ratios_to(options.before, 2 if quick else 4)
+    if not quick:
+        adversarial_study()
 
 
 if __name__ == "__main__":

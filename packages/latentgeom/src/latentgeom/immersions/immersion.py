@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 from typing_extensions import override
 
+from latentgeom.immersions.kinks import has_kinks, mixes_points
 from latentgeom.shell.showing import in_a_line
 
 __all__ = ["Chart", "Immersion", "hessian", "jacobian"]
@@ -65,6 +66,9 @@ class Immersion(nn.Module, ABC):
     def check(self, x: Tensor, name: str) -> None:
         """Refuse coordinates that aren't admissible, with a ``ValueError``."""
 
+    def look(self, a: Tensor, b: Tensor) -> None:
+        """Look once, between end points ``(B, n)``, at what can't be known of any callable."""
+
     def finest_scale(self) -> float:
         """Smallest step of the coordinates over which a part of the map says that it changes.
 
@@ -89,7 +93,7 @@ class Chart(Immersion):
 
     def __init__(self, decoder: Callable[[Tensor], Tensor], dim: int) -> None:
         super().__init__()
-        _warn_if_piecewise_linear(decoder)
+        self.looked = _warn_if_piecewise_linear(decoder)
         _refuse_if_training(decoder)
         self.decoder, self.dim, self.num_coordinates = decoder, dim, dim
 
@@ -119,6 +123,22 @@ class Chart(Immersion):
     def check(self, x: Tensor, name: str) -> None:
         """All of R^d is admissible."""
 
+    @override
+    def look(self, a: Tensor, b: Tensor) -> None:
+        """Refuse decoders that mix or draw, and warn of kinks, whatever they are made of."""
+        if self.looked:
+            return
+        self.looked = True
+        ends = a[:4], b[:4]
+        points = torch.cat([*ends, torch.lerp(*ends, 0.3), torch.lerp(*ends, 0.6)])
+        if len(a) and mixes_points(self.embed, points):
+            raise ValueError(
+                "decoder maps a point differently beside others, or each time: batch normalisation"
+                " or dropout in training mode? call eval() first"
+            )
+        if has_kinks(self.embed, a, b):
+            _warn_of_kinks("kinks, at which its slope jumps")
+
 
 def _refuse_if_training(decoder: Callable[[Tensor], Tensor]) -> None:
     """Layers that draw, or mix the points of a batch, make no map of single points."""
@@ -131,17 +151,22 @@ def _refuse_if_training(decoder: Callable[[Tensor], Tensor]) -> None:
         )
 
 
-def _warn_if_piecewise_linear(decoder: Callable[[Tensor], Tensor]) -> None:
+def _warn_if_piecewise_linear(decoder: Callable[[Tensor], Tensor]) -> bool:
     kinked = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.RReLU)
     owner = getattr(decoder, "__self__", decoder)  # of a bound method
     modules = owner.modules() if isinstance(owner, nn.Module) else ()
     names = {type(module).__name__ for module in modules if isinstance(module, kinked)}
     if names:
-        warnings.warn(
-            f"decoder has {', '.join(sorted(names))}: its pullback metric is discontinuous and "
-            "geodesics may not converge; use a smooth activation such as SiLU",
-            stacklevel=3,
-        )
+        _warn_of_kinks(", ".join(sorted(names)))
+    return bool(names)
+
+
+def _warn_of_kinks(what: str) -> None:
+    warnings.warn(
+        f"decoder has {what}: its pullback metric is discontinuous and geodesics may not converge;"
+        " use a smooth activation such as SiLU",
+        stacklevel=4,
+    )
 
 
 def jacobian(immersion: Immersion, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,6 +109,7 @@ def _check(immersion: Immersion, a: Tensor, b: Tensor, num_segments: int) -> Non
     for name, points in (("a", a), ("b", b)):
         check_points(points, immersion.num_coordinates, name)
         immersion.check(points, name)
+    immersion.look(a, b)
 
 
 @torch.no_grad()
