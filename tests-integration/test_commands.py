@@ -24,6 +24,10 @@ PREPARATIONS = {
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg-long.zarr"
     ],
+    "two-layer-qg-conv-raw.yaml": [
+        "example-data --name two-layer-qg --days 60 --precision single"
+        " --output out/neural-lam/two-layer-qg-long.zarr"
+    ],
     "two-layer-qg-long.yaml": [
         "example-data --name two-layer-qg --days 60 --precision single"
         " --output out/neural-lam/two-layer-qg-long.zarr"
