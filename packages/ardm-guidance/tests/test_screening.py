@@ -138,6 +138,10 @@ def test_a_reference_is_kept_and_read_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("ardm_guidance.scores.known._form", None)
         assert canonical_reference(str(source), "SMILES", large=2) == first
+    with monkeypatch.context() as patch:
+        patch.setattr("ardm_guidance.scores.known.__version__", "another")
+        assert canonical_reference(str(source), "SMILES", large=2) == first
+    assert len(list((tmp_path / "cache").iterdir())) == 2
     kept.write_bytes(kept.read_bytes()[:-9])
     assert canonical_reference(str(source), "SMILES", large=2) == first
     source.write_text("OCC\nCCCC\n")

@@ -6,6 +6,8 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
+from neural_lam.shell.showing import in_a_line
+
 __all__ = ["NonFiniteError", "NonFiniteGuard"]
 
 
@@ -25,6 +27,8 @@ class NonFiniteGuard(lightning.Callback):
         every_n_steps: Steps between two looks at an accelerator, each of which waits for
             it. The CPU is looked at in every step. No checkpoint is written unlooked.
     """
+
+    __str__ = in_a_line
 
     def __init__(self, every_n_steps: int = 50) -> None:
         if every_n_steps < 1:
