@@ -64,14 +64,23 @@ SLIPS = {
     "keeps the axis": (
         lambda x: -0.5 * x.square().sum(-1, keepdim=True), r"got shape \(2, 3, 1\) for points"),
     "no sum": (lambda x: -0.5 * x.square(), r"got shape \(2, 3, 3\) for points"),
-    "transposed": (lambda x: square(x).transpose(-1, -2), "got "),
-    "sums over points": (lambda x: -0.5 * x.square().sum(0), "got shape"),
+    "transposed": (lambda x: square(x).mT, r"got shape \(3, 2\) for points of shape"),
+    "sums over points": (lambda x: -0.5 * x.square().sum(0), r"got shape \(3, 3\) for points"),
     "numpy": (lambda x: square(x).detach().numpy(), "got numpy.ndarray, expected a torch.Tensor"),
     "python": (lambda x: float(square(x).sum()), "got float, expected a torch.Tensor"),
     "nothing": (lambda x: None, "got NoneType, expected"),
     "single": (lambda x: square(x).float(), "got torch.float32, expected torch.float64"),
     "whole numbers": (lambda x: square(x).long(), "got torch.int64, expected torch.float64"),
-    "wrong device": (lambda x: square(x).to("meta"), "got "),
+    "wrong device": (
+        lambda x: square(x).to("meta"), "got device meta, expected device cpu"),
+    "sparse": (lambda x: square(x).to_sparse(), "got torch.sparse_coo, expected a torch.Tensor"),
+    "python for one point": (
+        lambda x: square(x) if x.dim() > 1 else float(square(x)), "got float, expected"),
+    "single for one point": (
+        lambda x: square(x) if x.dim() > 1 else square(x).float(), "got torch.float32, expected"),
+    "half cut off": (
+        lambda x: square(x[..., :2]) + square(x[..., 2:].detach()),
+        "a gradient of zero along some coordinates though its values change"),
     "centred by the batch": (
         lambda x: square(x - x.mean(tuple(range(x.dim() - 1)))), "for the same point alone"),
     "noise": (noisy, "two values at the same points"),
@@ -93,13 +102,14 @@ SLIPS = {
 def test_a_slip_is_one_typed_line_on_every_method(slip, method, generator):
     function, line = SLIPS[slip]
     gradient = method != "random walk"
-    if slip in {"numpy inside", "NaN branch"} and not gradient:
+    if slip in {"numpy inside", "NaN branch", "half cut off"} and not gradient:
         return  # random walks need no gradient
     target = LogDensity(function, 3)
-    with pytest.raises((DensityError, NonFiniteLogDensityError), match=line) as caught:
+    typed = NonFiniteLogDensityError if slip in {"NaN", "infinite"} else DensityError
+    with pytest.raises(typed, match=line) as caught:
         METHODS[method].run(target, 2, 20, generator=generator)
     assert "\n" not in str(caught.value)
-    assert "log-density" in str(caught.value)
+    assert str(caught.value).startswith(f"log-density {function.__name__}")
 
 
 def test_the_error_names_function_shapes_and_cure():
@@ -125,6 +135,55 @@ def prior(p):
 
 def likelihood(p):
     return Normal(p["mu"][..., None], p["tau"][..., None]).log_prob(Y).sum(-1)
+
+
+def failing_in_two_lines(value):
+    raise RuntimeError("first line\nsecond line")
+
+
+# what was a log-prior or a log-likelihood, spoiled
+SPOILED = {
+    "scalar": (torch.sum, r"got shape \(\) for points of shape \(2, 3, 2\), expected shape"),
+    "keepdim": (lambda v: v[..., None], r"got shape \(2, 3, 1\) for points of shape"),
+    "transposed": (lambda v: v.mT, r"got shape \(3, 2\) for points of shape \(2, 3, 2\)"),
+    "numpy": (lambda v: v.detach().numpy(), "got numpy.ndarray, expected a torch.Tensor of shape"),
+    "python": (lambda v: float(v.sum()), "got float, expected a torch.Tensor of shape"),
+    "single": (torch.Tensor.float, "got torch.float32, expected torch.float64"),
+    "wrong device": (lambda v: v.to("meta"), "got device meta, expected device cpu"),
+    "exception": (failing_in_two_lines, r"got RuntimeError \(first line\) for points of shape"),
+    "batch": (lambda v: v - v.mean(), "among others and 0 for the same point alone"),
+    "NaN": (lambda v: v * torch.nan, "is nan at step 0"),
+    "NaN branch": (
+        lambda v: v + torch.where(v > -1e9, 0 * v, (0 * v).sqrt()), "got a NaN gradient"),
+    "cut off": (torch.Tensor.detach, "got a gradient of zero though its values change"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("slip", SPOILED)
+@pytest.mark.parametrize("which", ["log-prior", "log-likelihood"])
+def test_a_slip_in_either_part_of_a_posterior_is_one_typed_line(which, slip, method, generator):
+    """The other part would hide most by broadcasting, and lend its gradient."""
+    spoil, line = SPOILED[slip]
+    if slip in {"NaN branch", "cut off"} and method == "random walk":
+        return  # random walks need no gradient
+
+    def spoiled(p):
+        return spoil(prior(p) if which == "log-prior" else likelihood(p))
+
+    parts = (spoiled, likelihood) if which == "log-prior" else (prior, spoiled)
+    typed = NonFiniteLogDensityError if slip == "NaN" else DensityError
+    with pytest.raises(typed, match=line) as caught:
+        METHODS[method].run(Posterior(SPACE, *parts), 2, 20, generator=generator)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{which} spoiled")
+
+
+def test_a_change_by_rounding_is_no_gradient_cut_off():
+    def first(x):
+        return square(x[..., :1]) + 1e-12 * x[..., 1].detach()
+
+    check_density(LogDensity(first, 2))
 
 
 @pytest.mark.parametrize(

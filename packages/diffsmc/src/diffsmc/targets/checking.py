@@ -12,12 +12,13 @@ is infinite for almost all purposes.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from diffsmc.targets.errors import DensityError, ImproperTargetError, NonFiniteLogDensityError
-from diffsmc.targets.target import Target
+from diffsmc.targets.target import Target, differentiate
 
 __all__ = ["check_density", "check_proper"]
 
@@ -47,10 +48,11 @@ def check_density(target: Target, *, gradient: bool = True) -> int:
     with torch.no_grad():
         x = _points(target, BATCH, seed=1)
         for name, function in target.functions().items():
-            whole = function == log_prob
-            _check_function(name, count if whole else function, x)
-            _check_finite(name, count(x) if whole else function(x), x)
-            _check_observations(name, function, x)
+            value = _check_function(name, count if function == log_prob else function, x)
+            _check_finite(name, value, x)
+            _check_observations(name, value)
+            if gradient and function != log_prob:
+                _check_slope(name, function, partial(differentiate, function), target, x)
         if not any(function == log_prob for function in target.functions().values()):
             _check_function("log-density", count, x)
         if gradient:
@@ -67,12 +69,25 @@ def _points(target: Target, shape: tuple[int, ...], seed: int) -> Tensor:
     return mean + noise @ factor.mT
 
 
-def _check_function(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+def _check_function(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Give the values of a function that treats points alone and returns the same each time."""
+    value = _value(name, function, x)
+    _check_rows(name, function, x, value)
+    return value
+
+
+def _value(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Give values of the shape, type and device of the points.
+
+    Raises:
+        DensityError: They are others, or it raised an exception.
+    """
     value = _call(name, function, x)
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
         raise DensityError(
             name,
-            f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins."),
+            f"{value.layout}" if isinstance(value, Tensor) else kind,
             f"a torch.Tensor of shape {tuple(x.shape[:-1])}",
             "compute with torch functions (torch.exp, not numpy.exp or math.exp; no .item())",
         )
@@ -99,7 +114,7 @@ def _check_function(name: str, function: Callable[[Tensor], Tensor], x: Tensor) 
             "make its constants like its points, torch.tensor(..., device=x.device), or move the "
             "target to their device, target.to(...)",
         )
-    _check_rows(name, function, x, value)
+    return value
 
 
 def _call(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -125,7 +140,7 @@ def _call(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _check_rows(name: str, function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> None:
     """Refuse functions that mix points, or give another value the second time."""
-    again = _call(name, function, x)
+    again = _value(name, function, x)
     if not _close(again, value):
         raise DensityError(
             name,
@@ -135,16 +150,8 @@ def _check_rows(name: str, function: Callable[[Tensor], Tensor], x: Tensor, valu
         )
     for index in ((0, 0), (1, 2)):
         # a row among others and alone, with one leading axis and with none
-        alone = _call(name, function, x[index][None])
-        single = _call(name, function, x[index])
-        for got, shape in ((alone, (1,)), (single, ())):
-            if not isinstance(got, Tensor) or got.shape != shape:
-                raise DensityError(
-                    name,
-                    f"shape {tuple(got.shape)} for points of shape {(*shape, x.shape[-1])}",
-                    f"shape {shape}",
-                    "write it for any leading axes, or LogDensity(..., vectorize=True)",
-                )
+        for point in (x[index][None], x[index]):
+            got = _value(name, function, point)
             if not _close(got.reshape(()), value[index]):
                 raise DensityError(
                     name,
@@ -169,8 +176,8 @@ def _check_finite(name: str, value: Tensor, x: Tensor) -> None:
         )
 
 
-def _check_observations(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    if name.startswith("log-likelihood") and not bool(function(x).any()):
+def _check_observations(name: str, value: Tensor) -> None:
+    if name.startswith("log-likelihood") and not bool(value.any()):
         raise DensityError(
             name,
             "0 at every point",
@@ -180,10 +187,32 @@ def _check_observations(name: str, function: Callable[[Tensor], Tensor], x: Tens
 
 
 def _check_gradient(target: Target, x: Tensor) -> int:
-    spent = 2 * x[..., 0].numel()
-    name = next(iter(target.functions()))
+    name, size = next(iter(target.functions())), x[..., 0].numel()
+    value, moved = _check_slope(name, target.log_prob, target.log_prob_and_grad, target, x)
+    if not _close(value, target.log_prob(x)):
+        raise DensityError(
+            f"log_prob_and_grad of {type(target).__name__}",
+            "another value than log_prob gives",
+            "the same value",
+            "both must be the same log-density, constants included",
+        )
+    return size * (3 if moved else 2)
+
+
+def _check_slope(
+    name: str,
+    function: Callable[[Tensor], Tensor],
+    slope: Callable[[Tensor], tuple[Tensor, Tensor]],
+    target: Target,
+    x: Tensor,
+) -> tuple[Tensor, bool]:
+    """Give the values beside a function's gradient, and whether points were moved to check it.
+
+    Raises:
+        DensityError: It has no gradient, or one that is NaN or was cut off.
+    """
     try:
-        value, grad = target.log_prob_and_grad(x)
+        value, grad = slope(x)
     except Exception as error:
         text = (str(error).strip() or "no message").splitlines()[0]
         raise DensityError(
@@ -199,13 +228,6 @@ def _check_gradient(target: Target, x: Tensor) -> int:
             f"shapes {tuple(x.shape[:-1])} and {tuple(x.shape)}",
             "the gradient has the shape of the points",
         )
-    if not _close(value, target.log_prob(x)):
-        raise DensityError(
-            f"log_prob_and_grad of {type(target).__name__}",
-            "another value than log_prob gives",
-            "the same value",
-            "both must be the same log-density, constants included",
-        )
     unknown = grad.isnan().any(-1) & value.isfinite()
     if bool(unknown.any()):
         raise DensityError(
@@ -215,21 +237,28 @@ def _check_gradient(target: Target, x: Tensor) -> int:
             "torch.where differentiates both branches: make the unused one finite too, "
             "torch.where(ok, f(torch.where(ok, x, 1.0)), -inf)",
         )
-    if not bool(grad.any()):
-        _check_constant(target, name, x, value)
-        spent += x[..., 0].numel()
-    return spent
+    flat = ~grad.flatten(0, -2).any(0)
+    if bool(flat.any()):
+        _check_constant(name, function, x, value, flat * target.start_factor.diagonal())
+    return value, bool(flat.any())
 
 
-def _check_constant(target: Target, name: str, x: Tensor, value: Tensor) -> None:
-    """Tell a function that is constant in pieces from one whose gradient was cut off."""
-    step = 1e-3 * target.start_factor.diagonal()
-    moved = target.log_prob(x + step)
+def _check_constant(
+    name: str, function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, width: Tensor
+) -> None:
+    """Tell a function that is constant in pieces from one whose gradient was cut off.
+
+    Points move along the coordinates without a gradient; a change by less than rounding is none.
+    """
+    moved = _call(name, function, x + 1e-3 * width)
     both = value.isfinite() & moved.isfinite()
-    if bool((moved != value)[both].all()) and bool(both.any()):
+    rounding = 100 * torch.finfo(x.dtype).eps * (1 + value.abs())
+    changed = ((moved - value).abs() > rounding)[both]
+    if bool(changed.all()) and bool(both.any()):
+        where = "" if bool((width > 0).all()) else " along some coordinates"
         raise DensityError(
             name,
-            "a gradient of zero though its values change",
+            f"a gradient of zero{where} though its values change",
             "a function that torch can differentiate",
             "numpy, .detach(), .item() and torch.no_grad() cut the gradient off: use torch "
             "functions, or moves without gradients: Tempering(move=RWM())",
