@@ -142,7 +142,7 @@ def _bridge(
             generator=generator, monitor=monitor,
         )  # fmt: skip
     except FailedRunError:
-        return None, min(limited.count, most)
+        return None, limited.count
     notes = (*run.notes, *narrowness_note(particle_spread(run, mixture)))
     return run._replace(notes=notes), run.num_evaluations
 

@@ -33,12 +33,13 @@ class Limited(Target):
         self.bounded, self.bound = target.bounded, target.bound
 
     def _spend(self, x: Tensor) -> Tensor:
-        self.count += x[..., 0].numel()
-        if self.count > self.most:
+        num = x[..., 0].numel()
+        if self.count + num > self.most:  # refused points aren't evaluated, nor counted
             raise FailedRunError(
                 f"{self.most} evaluations (max_evaluations) are spent and the run isn't done: "
                 "give more, fewer particles, or a budget, which cuts the run to fit"
             )
+        self.count += num
         return x
 
     @override
