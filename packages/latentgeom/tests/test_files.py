@@ -107,3 +107,10 @@ def test_other_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "short.npz", points=X, kind=WORDS[:3])
     with pytest.raises(InputError, match="12 observations, labels of shape"):
         read_table(str(tmp_path / "short.npz"), "kind")
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 2, 3)])
+def test_empty_arrays_are_refused_by_name(tmp_path, shape):
+    np.save(tmp_path / "none.npy", np.zeros(shape))
+    with pytest.raises(ValueError, match=r"none\.npy: nothing in an array of shape"):
+        read_table(str(tmp_path / "none.npy"))

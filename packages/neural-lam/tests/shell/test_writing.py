@@ -47,18 +47,44 @@ def test_a_folder_replaces_a_folder(tmp_path):
         with whole(tmp_path / "store.zarr") as partial:
             (partial / "c").mkdir(parents=True)
             (partial / "c" / text).write_text(text)
+            (partial / "zarr.json").touch()
     assert names(tmp_path) == ["store.zarr"]
     assert names(tmp_path / "store.zarr" / "c") == ["new"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path):
+    """Not with --overwrite either, and whatever its name."""
+    for name in ("store.zarr", "thesis"):
+        folder = tmp_path / name
+        folder.mkdir()
+        claim(folder / "inside.txt")
+        (folder / "notes.txt").write_text("mine")
+        permit_overwriting(True)
+        with pytest.raises(InputError, match=f"{name}: a folder with other files, which isn't"):
+            claim(folder)
+        with pytest.raises(InputError, match="isn't replaced"), whole(folder) as partial:
+            partial.mkdir()
+        assert (folder / "notes.txt").read_text() == "mine"
+    assert names(tmp_path) == ["store.zarr", "thesis"]
+
+
+def test_a_folder_of_tensors_is_a_result(tmp_path):
+    for name in ("old.pt", "new.pt"):
+        with whole(tmp_path / "graph") as partial:
+            partial.mkdir()
+            (partial / name).touch()
+    assert names(tmp_path / "graph") == ["new.pt"]
 
 
 def test_a_failure_keeps_the_old_folder(tmp_path):
     with whole(tmp_path / "store") as partial:
         partial.mkdir()
+        (partial / ".zgroup").touch()
         (partial / "old").touch()
     with pytest.raises(KeyboardInterrupt):
         fail(tmp_path / "store", KeyboardInterrupt())
     assert names(tmp_path) == ["store"]
-    assert names(tmp_path / "store") == ["old"]
+    assert names(tmp_path / "store") == [".zgroup", "old"]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

@@ -2,7 +2,8 @@
 
 `whole` gives a temporary name beside the final one, which replaces it once everything is on the
 disk. `claim` is asked before long work: it stops where results of an earlier run would be
-replaced, unless the command line said ``--overwrite``.
+replaced, unless the command line said ``--overwrite``.  A folder is only replaced where it is a
+zarr store, or holds tensors alone.
 """
 
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from diffsmc.shell.errors import InputError
 
 __all__ = ["claim", "note", "overwrite", "permit_overwriting", "summary", "whole"]
+
+# What a zarr store holds in any of its formats, and what says that a folder of tensors is one.
+_MARKS = {"zarr.json", ".zgroup", ".zarray", "metainfo.yaml"}
 
 _permitted = False
 _written: list[Path] = []
@@ -46,8 +50,21 @@ def claim(*paths: str | os.PathLike[str]) -> None:
             raise InputError(f"{path}: can't be written: {above} is not a folder")
         if not os.access(above, os.W_OK):
             raise InputError(f"{path}: can't be written: no permission in {above}")
+        _refuse_foreign(path)
         if path.exists() and not _permitted:
             raise InputError(f"{path}: is there already; --overwrite replaces it")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Never put a result in the place of a folder that holds other things than one."""
+    inside = list(path.iterdir()) if path.is_dir() else []
+    if inside and not _is_result(inside):
+        raise InputError(f"{path}: a folder with other files, which isn't replaced; name another")
+
+
+def _is_result(inside: list[Path]) -> bool:
+    """Whether a folder is a zarr store, or one of tensors alone."""
+    return bool(_MARKS & {entry.name for entry in inside}) or all(e.suffix == ".pt" for e in inside)
 
 
 @contextmanager
@@ -65,6 +82,7 @@ def whole(path: str | os.PathLike[str], *, told: bool = True) -> Iterator[Path]:
         InputError: The place can't be written.
     """
     final = Path(path)
+    _refuse_foreign(final)
     partial = final.with_name(f".part-{os.getpid()}-{final.name}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

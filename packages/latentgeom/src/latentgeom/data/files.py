@@ -182,6 +182,8 @@ def check_table(array: np.ndarray, name: str, width: int | None = None) -> np.nd
             f"{name}: expected numbers, an observation a row, got {array.dtype} of shape"
             f" {array.shape}"
         )
+    if not array.size:
+        raise ValueError(f"{name}: nothing in an array of shape {array.shape}")
     values = np.ascontiguousarray(array.reshape(len(array), -1), dtype=np.float64)
     if width is not None and values.shape[1] != width:
         raise ValueError(
