@@ -101,6 +101,8 @@ def source_files(source: str) -> list[Path]:
     if source in _INSTALLED:
         module, requirement, folder, names = _INSTALLED[source]
         return [installed_folder(module, requirement) / folder / name for name in names]
+    if Path(source).is_dir():
+        raise InputError(f"{source}: is a folder; expected a file or the name of a data set")
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file or data set{near_miss(source, _names(source))}")
     return [Path(source)]
@@ -170,7 +172,8 @@ def _pick(path: Path, names: list[str], column: str) -> str:
     for name in names:
         if name.lower() == column.lower():
             return name
-    raise InputError(f"{path}: no column {column!r}{near_miss(column, names)}")
+    known = near_miss(column, names) or f"; --column names one of {', '.join(names)}"
+    raise InputError(f"{path}: no column {column!r}{known}")
 
 
 def _table(path: Path, column: str) -> Iterator[Row]:

@@ -9,6 +9,7 @@ import yaml
 from rdkit import Chem
 
 from ardm_guidance.data.files import Rejected, read_rows, source_files
+from ardm_guidance.data.splits import Split
 from ardm_guidance.shell.configuration import read_config, shipped_configs
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.writing import claim, whole
@@ -65,7 +66,10 @@ def prepare(
         raise InputError(f"{source}: no usable molecule{_reasons(rejected)}")
     content = _configuration(source, column, fragments, types, largest)
     # What the user has seen and asked for isn't refused afterwards.
-    content["data"]["init_args"]["allow_rejected"] = 2 * used < len(found) + len(rejected)
+    data = content["data"]["init_args"]
+    data["allow_rejected"] = 2 * used < len(found) + len(rejected)
+    # A batch of a small file is no larger than the part that is trained on.
+    data["batch_size"] = min(data["batch_size"], len(Split().indices(used)["train"]))
     with whole(output) as partial:
         head = f"# A graph ARDM of {source}: {used} molecules.\n"
         partial.write_text(head + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
