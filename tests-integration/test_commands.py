@@ -1,5 +1,6 @@
 """The command line is the same in all four: fast help, shipped configurations, one-line errors."""
 
+import math
 import time
 
 import pytest
@@ -46,6 +47,7 @@ PREPARATIONS = {
 OPTIONS = {
     "qm9-full.yaml": ["--data.source", "qm9-sample"],
     "moses.yaml": ["--data.source", "qm9-sample"],
+    "array.yaml": ["--data.path", "points.csv"],
 }
 
 
@@ -85,6 +87,9 @@ def test_help_and_import_leave_torch_alone(together, package):
 
 
 def fit_two_steps(environment, package, name, folder, *options):
+    # Of the configurations for one's own arrays.
+    lines = (f"{k / 60},{math.sin(k)},{math.cos(k)}" for k in range(60))
+    (folder / "points.csv").write_text("x,y,z\n" + "\n".join(lines) + "\n")
     for command in PREPARATIONS.get(name, []):
         made = environment.run(package, *command.split(), cwd=folder)
         assert made.returncode == 0, made.stderr[-3000:]
