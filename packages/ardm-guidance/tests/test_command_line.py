@@ -119,9 +119,10 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path, capsys, content):
 
 @pytest.mark.filterwarnings("ignore:.*:")
 @pytest.mark.parametrize("name", ["qm9.yaml"])
-def test_every_shipped_configuration_trains(tmp_path, name):
+def test_every_shipped_configuration_trains(tmp_path, capsys, name):
     arguments = ["fit", "--config", name, "--trainer.fast_dev_run", "2"]
     assert main([*arguments, "--trainer.default_root_dir", str(tmp_path)]) == 0
+    assert ".ckpt" not in _written(capsys)
 
 
 @pytest.mark.filterwarnings("ignore:.*:")

@@ -266,7 +266,9 @@ class CommandLine(LightningCLI):
             self._stop(stop)
         # Other verbs read a checkpoint, whose callbacks then name it as their own.
         for path in self._checkpoints() if subcommand in _TRAINING else ():
-            note(path)
+            # A trial run names one and writes none.
+            if path.is_file():
+                note(path)
 
     def _stop(self, stop: BaseException) -> None:
         """Say where the run stood; Lightning turns Ctrl-C into an exit with code 1."""
