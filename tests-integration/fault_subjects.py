@@ -263,9 +263,9 @@ def _own_neural_lam(subject: Subject) -> list[Fault]:
             ("name", "era6"),
         ),
         Fault(
-            "example over a file",
+            "example over somebody's folder",
             [*example, "--days", "1"],
-            (r"d\.zarr: is there already",),
+            (r"d\.zarr: a folder with other files, which isn't replaced",),
             {"d.zarr/x": ""},
         ),
         Fault(
