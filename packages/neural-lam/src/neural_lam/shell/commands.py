@@ -41,7 +41,8 @@ from neural_lam.shell.configuration import check_yaml, resolve_configs
 from neural_lam.shell.errors import InputError, Stopped
 from neural_lam.shell.explanation import check_keys, explain, innermost
 from neural_lam.shell.guards import NonFiniteGuard
-from neural_lam.shell.writing import claim, note, overwrite, whole
+from neural_lam.shell.logs import keep_logs
+from neural_lam.shell.writing import claim, note, overwrite, relative, whole
 
 __all__ = ["Application", "CommandLine", "function_parser", "run"]
 
@@ -242,8 +243,8 @@ class CommandLine(LightningCLI):
             own = path and (path in _KEYWORDS or Path(path).resolve().parent == folder.resolve())  # type: ignore[union-attr]
             if not own and not overwrite():
                 raise InputError(
-                    f"{_relative(found[-1])}: checkpoint of an earlier run; --ckpt_path"
-                    f" {_relative(found[-1])} goes on with it, --trainer.default_root_dir DIR"
+                    f"{relative(found[-1])}: checkpoint of an earlier run; --ckpt_path"
+                    f" {relative(found[-1])} goes on with it, --trainer.default_root_dir DIR"
                     " writes elsewhere, --overwrite replaces it"
                 )
 
@@ -264,6 +265,8 @@ class CommandLine(LightningCLI):
             raise CheckpointError(path, f"not of this model: {reason}") from error
         except (KeyboardInterrupt, SystemExit, Stopped) as stop:
             self._stop(stop)
+        finally:
+            keep_logs(self.trainer)
         # Other verbs read a checkpoint, whose callbacks then name it as their own.
         for path in self._checkpoints() if subcommand in _TRAINING else ():
             # A trial run names one and writes none.
@@ -278,9 +281,9 @@ class CommandLine(LightningCLI):
         kept = [path for path in self._checkpoints() if path.is_file()]
         reached = f"{'terminated' if code == 143 else 'interrupted'} at step"
         line = f"{reached} {self.trainer.global_step}; last checkpoint: "
-        line += str(_relative(kept[-1])) if kept else "none yet"
+        line += str(relative(kept[-1])) if kept else "none yet"
         if kept and self.subcommand in _TRAINING:
-            line += f"; the same command with --ckpt_path {_relative(kept[-1])} goes on"
+            line += f"; the same command with --ckpt_path {relative(kept[-1])} goes on"
         raise Stopped(line, code) from None
 
     def _checkpoints(self) -> list[Path]:
@@ -290,7 +293,7 @@ class CommandLine(LightningCLI):
             for callback in self.trainer.checkpoint_callbacks
             for name in ("best_model_path", "last_model_path")
         ]
-        return [_relative(Path(name)) for name in dict.fromkeys(names) if name]
+        return [relative(Path(name)) for name in dict.fromkeys(names) if name]
 
 
 class _KeptConfig(SaveConfigCallback):
@@ -314,11 +317,6 @@ def _plain(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
 
 
-def _relative(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
 _TIPS = (
     ".*torch.jit.*",
     ".*does not have many workers.*",
@@ -326,6 +324,7 @@ _TIPS = (
     "No seed found",
     "Checkpoint directory .* exists and is not empty",
     ".*isinstance.treespec, LeafSpec.*",
+    ".*smaller than the logging interval.*",
 )
 
 

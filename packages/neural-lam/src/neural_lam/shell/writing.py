@@ -14,7 +14,7 @@ from pathlib import Path
 
 from neural_lam.shell.errors import InputError
 
-__all__ = ["claim", "note", "overwrite", "permit_overwriting", "summary", "whole"]
+__all__ = ["claim", "note", "overwrite", "permit_overwriting", "relative", "summary", "whole"]
 
 # What a zarr store holds in any of its formats, and what says that a folder of tensors is one.
 _MARKS = {"zarr.json", ".zgroup", ".zarray", "metainfo.yaml"}
@@ -102,6 +102,12 @@ def note(path: str | os.PathLike[str]) -> None:
     """Count a file or folder among what this process has written."""
     if Path(path) not in _written:
         _written.append(Path(path))
+
+
+def relative(path: Path) -> Path:
+    """A path as one would write it here: from the current folder on where it lies in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _remove(path: Path) -> None:
