@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from diffsmc.references.mixture import Mixture
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target
 
 __all__ = ["Hills", "climb", "find_hills", "follow_up", "scaled_starts"]
@@ -53,7 +53,7 @@ class Hills(NamedTuple):
     looks: Tensor
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
     def mixture(self) -> Mixture:
         r"""Give Laplace's mixture, masses being :math:`\gamma(m_k)\,|2\pi\Sigma_k|^{1/2}`."""

@@ -15,10 +15,10 @@ from diffsmc.methods.judging import check_result, invalid_note
 from diffsmc.methods.resume import RunStore, SavedPass
 from diffsmc.methods.starting import started
 from diffsmc.results.result import Result
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.path import State, StepInfo
 from diffsmc.targets.checking import check_density, check_proper
 from diffsmc.targets.limits import Limited
-from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = [
@@ -52,8 +52,7 @@ class Monitor:
     store: RunStore | None = None
     prefix: str = ""
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def resume(self, name: str, generator: torch.Generator) -> SavedPass | None:
         """Give what the store has of a pass."""
@@ -92,8 +91,7 @@ class Method(ABC):
         """
         return self
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def run(
         self,

@@ -17,7 +17,7 @@ from diffsmc.references.mixture import (
     split_components,
 )
 from diffsmc.results.result import Result
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target
 
 __all__ = ["FittedMixture", "MixtureFit"]
@@ -65,8 +65,7 @@ class MixtureFit:
     inflation: float = 1.15
     starts: list[list[float]] | None = None
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def __post_init__(self) -> None:
         for name in ("num_chains", "search_moves", "max_components", "weight_points"):

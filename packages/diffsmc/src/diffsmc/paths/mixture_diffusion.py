@@ -27,9 +27,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.references.mixture import Mixture, log_joint, log_prob_and_grad
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.density import Cloud, Density
 from diffsmc.smc.path import Advance, Path
-from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["MixtureDiffusionPath", "MixturePotential", "MonteCarloRatio", "UnitRatio"]
@@ -112,8 +112,7 @@ class MixturePotential(ABC):
 
     num_evaluations: int
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @abstractmethod
     def bind(

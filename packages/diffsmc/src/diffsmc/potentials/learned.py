@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from diffsmc.potentials.monte_carlo import Potential, log_ratio_and_grad
 from diffsmc.references.gaussian import GaussianReference
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target, differentiate
 
 __all__ = ["LearnedPotential", "VectorNetwork", "network_potential"]
@@ -55,8 +55,7 @@ class VectorNetwork(nn.Module):
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def forward(self, x: Tensor, variance: Tensor) -> Tensor:
         """Map points ``(..., D)`` and noise variances ``(...)`` to vectors ``(..., D)``."""

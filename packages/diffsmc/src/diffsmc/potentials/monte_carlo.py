@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from diffsmc.references.gaussian import GaussianReference
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target
 
 __all__ = ["MonteCarloPotential", "NaivePotential", "Potential", "log_ratio"]
@@ -51,8 +51,7 @@ class Potential(ABC):
     num_evaluations: int = 1
     reference: GaussianReference | None = None
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @abstractmethod
     def bind(self, target: Target, *, generator: torch.Generator) -> "Potential":

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.estimators import weighted_moments
-from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 
 __all__ = ["GaussianReference", "Whitened", "fit_gaussian", "isotropic", "laplace"]
@@ -28,7 +28,7 @@ class GaussianReference(NamedTuple):
     factor: Tensor
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 def isotropic(dim: int, scale: float, *, like: Tensor | None = None) -> GaussianReference:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.estimators import effective_sample_size, log_mean_exp
-from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target, proposal_log_prob
 
 __all__ = [
@@ -42,7 +42,7 @@ class Mixture(NamedTuple):
     factors: Tensor
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 def _units(mixture: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.engine import total_log_normalizer
 from diffsmc.smc.path import State, StepInfo
-from diffsmc.targets.printing import one_line
 
 __all__ = ["Snapshots"]
 
@@ -26,8 +26,7 @@ class Snapshots:
         self.points: list[Tensor] = []
         self.log_weights: list[Tensor] = []
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def __call__(self, name: str, state: State, info: StepInfo) -> None:
         """Take one; a report of `Monitor`."""

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 
 __all__ = [
     "Cloud",
@@ -46,7 +46,7 @@ class Cloud(NamedTuple):
     tilt_grad: Tensor
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 Score = Callable[[Tensor, float | Tensor], Tensor]
@@ -68,7 +68,7 @@ class Density(NamedTuple):
     )
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 class Mass(NamedTuple):
@@ -81,7 +81,7 @@ class Mass(NamedTuple):
     factor: Tensor
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 def log_density(cloud: Cloud, temperature: float | Tensor) -> Tensor:

@@ -138,34 +138,10 @@ def step(
         NonFiniteLogDensityError: A log-density is ``+inf``, or NaN at many points.
         FailedRunError: There are too many levels, or too few particles matter after a step.
     """
-    if state.num_steps >= settings.max_levels:
-        raise FailedRunError(
-            f"level {state.level:.3g} after {state.num_steps} steps (max_levels): the target may "
-            "be improper, or far narrower or wider than its scale says"
-        )
-    level = schedule.next_level(state) if plan is None else plan.levels[state.num_steps + 1]
-    cloud, increments, moved = path.advance(state.cloud, state.level, level, generator=generator)
-    invalid = state.invalid
-    if moved:
-        cloud, more = reject_invalid(cloud, state.num_steps + 1)
-        invalid = invalid + more
-        increments = increments.where(~increments.isnan(), -torch.inf)
-    cess = conditional_ess(state.log_weights, increments)
-    check_ess(cess, state.level, level, settings.least_ess)
-    state = state._replace(
-        cloud=cloud,
-        log_weights=state.log_weights + increments,
-        invalid=torch.zeros_like(state.invalid),
-        level=level,
-        num_steps=state.num_steps + 1,
-    )
+    level = _next_level(state, schedule, settings, plan)
+    state, cess, invalid, moved = _advance(state, path, level, settings, generator=generator)
     ess = effective_sample_size(state.log_weights)
-    if plan is None:
-        kept = mass = settings.mass(cloud.particles, state.log_weights)
-    else:
-        kept = plan.masses[state.num_steps - 1]
-        mass = Mass(_tile(kept.mean, len(ess)), _tile(kept.factor, len(ess)))
-        state = state._replace(step_size=_tile(plan.step_sizes[state.num_steps - 1], len(ess)))
+    state, mass, kept = _mass(state, settings, plan)
     chosen = ess <= settings.ess_threshold * state.log_weights.shape[-1]
     state = _resample(state, chosen, settings.resample, settings.chain_length, generator=generator)
     used = state.step_size
@@ -188,6 +164,52 @@ def step(
         kept,
     )
     return state, info
+
+
+def _next_level(state: State, schedule: Schedule, settings: Settings, plan: Plan | None) -> float:
+    """Give the level of a plan, or ask the schedule; too many end the run."""
+    if state.num_steps >= settings.max_levels:
+        raise FailedRunError(
+            f"level {state.level:.3g} after {state.num_steps} steps (max_levels): the target may "
+            "be improper, or far narrower or wider than its scale says"
+        )
+    return schedule.next_level(state) if plan is None else plan.levels[state.num_steps + 1]
+
+
+def _advance(
+    state: State, path: Path, level: float, settings: Settings, *, generator: torch.Generator
+) -> tuple[State, Tensor, Tensor, bool]:
+    """Weigh particles for a level; give conditional ESS, NaN particles, and whether all moved."""
+    cloud, increments, moved = path.advance(state.cloud, state.level, level, generator=generator)
+    invalid = state.invalid
+    if moved:
+        cloud, more = reject_invalid(cloud, state.num_steps + 1)
+        invalid = invalid + more
+        increments = increments.where(~increments.isnan(), -torch.inf)
+    cess = conditional_ess(state.log_weights, increments)
+    check_ess(cess, state.level, level, settings.least_ess)
+    state = state._replace(
+        cloud=cloud,
+        log_weights=state.log_weights + increments,
+        invalid=torch.zeros_like(state.invalid),
+        level=level,
+        num_steps=state.num_steps + 1,
+    )
+    return state, cess, invalid, moved
+
+
+def _mass(state: State, settings: Settings, plan: Plan | None) -> tuple[State, Mass, Mass]:
+    """Give the mass of each island, and the one that the history keeps.
+
+    Masses and step sizes of a frozen run are its plan's, which holds them once for all islands.
+    """
+    if plan is None:
+        mass = settings.mass(state.cloud.particles, state.log_weights)
+        return state, mass, mass
+    kept, num = plan.masses[state.num_steps - 1], len(state.log_weights)
+    step_size = _tile(plan.step_sizes[state.num_steps - 1], num)
+    mass = Mass(_tile(kept.mean, num), _tile(kept.factor, num))
+    return state._replace(step_size=step_size), mass, kept
 
 
 def total_log_normalizer(state: State) -> Tensor:

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.density import Cloud, Density, Mass, log_density, scale_by, trajectory
-from diffsmc.targets.printing import one_line
 
 __all__ = [
     "HMC",
@@ -58,7 +58,7 @@ class MoveInfo(NamedTuple):
     proposal: Cloud
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -100,8 +100,7 @@ class Move(ABC):
     num_evaluations: int = 1
     target_acceptance: float = 0.65
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @abstractmethod
     def initial_step(self, dim: int) -> float:

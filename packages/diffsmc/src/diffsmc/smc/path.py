@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.density import Cloud, Density, Mass
-from diffsmc.targets.printing import one_line
 
 __all__ = ["Advance", "Path", "Plan", "State", "StepInfo", "from_plain", "to_plain"]
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
     num_steps: int
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 class StepInfo(NamedTuple):
@@ -61,7 +61,7 @@ class StepInfo(NamedTuple):
     mass: Mass
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return in_a_line(self)
 
 
 class Advance(NamedTuple):
@@ -89,8 +89,7 @@ class Path(ABC):
 
     draws_are_proposals: bool = False
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @abstractmethod
     def start(self, num_islands: int, num_particles: int, *, generator: torch.Generator) -> Cloud:

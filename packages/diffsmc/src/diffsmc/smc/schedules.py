@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from diffsmc.shell.showing import in_a_line
 from diffsmc.smc.path import State
 from diffsmc.targets.errors import FailedRunError
-from diffsmc.targets.printing import one_line
 
 __all__ = [
     "AdaptiveSchedule",
@@ -133,8 +133,7 @@ def bisect_level(log_weights: Tensor, tilt: Tensor, level: float, target_ess: fl
 class Schedule(ABC):
     """Chooses the next level."""
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @abstractmethod
     def next_level(self, state: State) -> float:

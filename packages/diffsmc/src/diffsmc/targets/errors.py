@@ -33,7 +33,7 @@ class FailedRunError(ValueError):
     """A run that can give no answer; no number stands for it."""
 
 
-class NonFiniteLogDensityError(ValueError):
+class NonFiniteLogDensityError(DensityError):
     """A log-density was NaN or ``+inf``: no weight can be made of it.
 
     Arguments:
@@ -55,12 +55,13 @@ class NonFiniteLogDensityError(ValueError):
         function: str = "log-density",
     ) -> None:
         self.step, self.island, self.particle = step, island, particle
-        self.value, self.point, self.function = value, point, function
+        self.value, self.point = value, point
         where = ", ".join(f"{x:.6g}" for x in point[:8].tolist()) + (
             ", ..." if len(point) > 8 else ""
         )
         super().__init__(
-            f"{function} is {value} at step {step}, island {island}, particle {particle}, "
-            f"x = [{where}]; -inf is allowed, NaN and +inf are not (torch.where(ok, ..., -inf) "
-            "says where the density is zero)"
+            function,
+            f"{value} at step {step}, island {island}, particle {particle}, x = [{where}]",
+            "a number, or -inf where the density is zero",
+            "NaN and +inf are no values of it: torch.where(ok, ..., -inf)",
         )

@@ -12,7 +12,7 @@ from diffsmc.references.gaussian import GaussianReference, Whitened, fit_gaussia
 from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.loading import EvaluationLoader, TrainingLoader
 from diffsmc.shell.randomness import keyed_generator
-from diffsmc.targets.printing import one_line
+from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target
 
 __all__ = ["Batch", "IslandDataset", "ParticleData", "ParticleDataset"]
@@ -98,11 +98,7 @@ class ParticleData(lightning.LightningDataModule):
         self.inflation, self.num_islands, self.seed = inflation, num_islands, seed
         self.reference: GaussianReference | None = None
 
-    def __repr__(self) -> str:
-        return one_line(self)
-
-    def __str__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def setup(self, stage: str) -> None:
         """Run the pilot once."""

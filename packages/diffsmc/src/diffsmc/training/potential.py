@@ -21,9 +21,9 @@ from diffsmc.results.result import Result, merge_islands
 from diffsmc.shell.checkpoints import CheckpointError, keep_plain, read_checkpoint
 from diffsmc.shell.checks import counts, positive
 from diffsmc.shell.randomness import keyed_generator, keyed_normal, keyed_uniform
+from diffsmc.shell.showing import in_a_line
 from diffsmc.shell.writing import claim, whole
 from diffsmc.smc.path import StepInfo, from_plain, to_plain
-from diffsmc.targets.printing import one_line
 from diffsmc.targets.target import Target
 from diffsmc.training.losses import score_matching_loss
 from diffsmc.training.particles import Batch, ParticleData
@@ -75,8 +75,7 @@ class PotentialTraining(lightning.LightningModule):
         # float64, added over the ranks; an error that is no number ends the run
         self.error = MeanMetric(nan_strategy="error").set_dtype(torch.float64)
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     @property
     def particle_data(self) -> ParticleData:
@@ -191,8 +190,7 @@ class IslandWriter(BasePredictionWriter):
         super().__init__(write_interval="epoch")
         self.output = output
 
-    def __repr__(self) -> str:
-        return one_line(self)
+    __repr__ = __str__ = in_a_line
 
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
