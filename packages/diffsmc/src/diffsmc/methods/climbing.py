@@ -52,8 +52,7 @@ class Hills(NamedTuple):
     num_evaluations: int
     looks: Tensor
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
     def mixture(self) -> Mixture:
         r"""Give Laplace's mixture, masses being :math:`\gamma(m_k)\,|2\pi\Sigma_k|^{1/2}`."""

@@ -27,8 +27,7 @@ class GaussianReference(NamedTuple):
     mean: Tensor
     factor: Tensor
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 def isotropic(dim: int, scale: float, *, like: Tensor | None = None) -> GaussianReference:

@@ -41,8 +41,7 @@ class Mixture(NamedTuple):
     means: Tensor
     factors: Tensor
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 def _units(mixture: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,8 +45,7 @@ class Cloud(NamedTuple):
     base_grad: Tensor
     tilt_grad: Tensor
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 Score = Callable[[Tensor, float | Tensor], Tensor]
@@ -67,8 +66,7 @@ class Density(NamedTuple):
         None
     )
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 class Mass(NamedTuple):
@@ -80,8 +78,7 @@ class Mass(NamedTuple):
     mean: Tensor
     factor: Tensor
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 def log_density(cloud: Cloud, temperature: float | Tensor) -> Tensor:

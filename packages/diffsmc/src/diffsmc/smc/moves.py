@@ -57,8 +57,7 @@ class MoveInfo(NamedTuple):
     log_weights: Tensor
     proposal: Cloud
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -34,8 +34,7 @@ class State(NamedTuple):
     level: float
     num_steps: int
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 class StepInfo(NamedTuple):
@@ -60,8 +59,7 @@ class StepInfo(NamedTuple):
     invalid: Tensor
     mass: Mass
 
-    def __repr__(self) -> str:
-        return in_a_line(self)
+    __repr__ = __str__ = in_a_line  # type: ignore[misc]  # mypy knows no such tuples
 
 
 class Advance(NamedTuple):
