@@ -49,6 +49,7 @@ _LEAST_DEGREE = 8  # of polynomial elements, whatever their block
 _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
 _GAP_SAFETY = 2.0
+_JUMP = 1e-4  # change of the length between levels, relative to it, that more segments explain
 _MILD = 0.2  # gap, relative to the length, at which twice the segments may do
 _BETTER = 0.9  # share of a curve's length below which a path on a grid replaces it
 _LINE = 32  # samples a segment of the curves that a refinement starts from
@@ -231,6 +232,18 @@ def _unfinished(level: _Level) -> Tensor:
     return length * outcome.decrement / 4 + unit * (size + length)
 
 
+def _suspect(levels: list[_Level]) -> Tensor:
+    """Curves that had to be damped at last, or changed more from level to level, not less.
+
+    Nodes that were pushed to both sides of a ridge hide it from samples near them: neither
+    happens on smooth maps, where chords are of second order.
+    """
+    coarse, middle, fine = (level.length for level in levels)
+    change = (fine - middle).abs()
+    jumped = (change > (middle - coarse).abs()) & (change > _JUMP * fine)
+    return jumped | (levels[-1].outcome.damping > 0)
+
+
 def _summary(
     immersion: Immersion, levels: list[_Level], a: Tensor, b: Tensor, settings: _Settings
 ) -> GeodesicBatch:
@@ -242,7 +255,8 @@ def _summary(
     else:
         correction = (length - levels[-2].length) / 3
         length, estimate = length + correction, estimate + correction.abs()
-    reader = Reader(immersion, fine.grid, _nodes(fine, a, b), outcome.image, fine.length)
+    nodes, suspect = _nodes(fine, a, b), _suspect(levels)
+    reader = Reader(immersion, fine.grid, nodes, outcome.image, fine.length, suspect)
     gap = _GAP_SAFETY * reader.gap
     settled = (outcome.decrement <= settings.tolerance) & (outcome.pivot > CONJUGATE)
     # Saddles and conjugate ends hide nothing: more segments would not mend them.

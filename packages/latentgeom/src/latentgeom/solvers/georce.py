@@ -248,7 +248,11 @@ def _weighed(metric_tensor: Field, z: Tensor) -> None:
 def _padded(batch: GeodesicBatch, num_segments: int) -> GeodesicBatch:
     if batch.points.shape[1] == num_segments + 1:
         return batch
-    return batch._replace(points=curves.resample(batch.points, num_segments))
+    # Through the nodes as they were read: corners between them would make a longer curve.
+    times = torch.linspace(0, 1, num_segments + 1, dtype=torch.float64, device="cpu")
+    known = resampled(chords(batch.points.shape[1] - 1, 1), batch.points, times)
+    ends = batch.points[:, :1], batch.points[:, -1:]
+    return batch._replace(points=torch.cat([ends[0], known[:, 1:-1], ends[1]], 1))
 
 
 def _refined(

@@ -29,8 +29,9 @@ from latentgeom.relaxation.samples import (
 __all__ = ["Reader"]
 
 _SAMPLES = 4  # a segment, between the nodes
+_LEAST_SAMPLES = 96  # a curve
 _MOST_SAMPLES = 64  # a segment, where the map states a fine scale
-_DOUBTFUL = 1e-4  # gap, relative to the length, from which it is measured on more samples
+_DOUBTFUL = 1e-5  # gap, relative to the length, from which it is measured on more samples
 _MORE_SAMPLES = 32  # a segment, then
 _HURRY = 2.5  # largest over mean speed of the coordinates from which there are more
 _SWINGING = 5e-3  # gap, relative to the length, from which landings are tried
@@ -46,13 +47,20 @@ class Reader:
         nodes: All nodes, ``(B, N + 1, n)``.
         image: Their images, ``(B, N + 1, D)``.
         length: Lengths found, ``(B,)``.
+        suspect: Curves that are looked at on more samples whatever their gap, ``(B,)``.
 
     Attributes:
         gap: True against supposed length, ``(B,)``.
     """
 
     def __init__(
-        self, immersion: Immersion, grid: Grid, nodes: Tensor, image: Tensor, length: Tensor
+        self,
+        immersion: Immersion,
+        grid: Grid,
+        nodes: Tensor,
+        image: Tensor,
+        length: Tensor,
+        suspect: Tensor | None = None,
     ) -> None:
         self.immersion, self.grid, self.length = immersion, grid, length
         self.nodes, self.image, self.segments = nodes, image, image.shape[1] - 1
@@ -64,6 +72,7 @@ class Reader:
             gap = torch.fmax(self._gaps(rows, finer * self.segments), self.gap[rows])
             self.gap = self.gap.index_copy(0, rows, gap)
         doubtful = ~(self.gap <= _DOUBTFUL * self.length)
+        doubtful = doubtful if suspect is None else doubtful | suspect
         self.landed = torch.zeros_like(doubtful)
         rows = doubtful.nonzero().squeeze(-1)
         if rows.numel():
@@ -74,7 +83,7 @@ class Reader:
         steps = torch.linalg.vector_norm(self.nodes.diff(dim=1), dim=-1)
         path = float(steps.sum(-1).nan_to_num(0.0).amax())
         wanted = min(path / self.immersion.finest_scale(), _MOST_SAMPLES * self.segments)
-        return max(_SAMPLES * self.segments, math.ceil(wanted))
+        return max(_LEAST_SAMPLES, _SAMPLES * self.segments, math.ceil(wanted))
 
     def _hurry(self) -> Tensor:
         """Largest over mean speed of the coordinates: where they hurry, samples are far apart."""

@@ -174,11 +174,17 @@ def _round(immersion: Immersion, samples: Samples, num_segments: int) -> _Round:
 
 
 def _kept(best: _Round, new: _Round) -> _Round:
-    """The shorter one of each curve, iterations added up."""
+    """The shorter one of each curve, iterations added up.
+
+    A round that lengthens the curve says how far off its chords and samples can be.
+    """
     better = new.length < best.length
     columns = {}
-    for name in ("length", "quadrature", "excess", "pivot", "decrement"):
+    for name in ("length", "pivot", "decrement"):
         columns[name] = torch.where(better, getattr(new, name), getattr(best, name))
+    for name in ("quadrature", "excess"):
+        old, now = getattr(best, name), getattr(new, name)
+        columns[name] = torch.where(better, now, torch.fmax(old, now))
     rows = better[:, None, None]
     pairs = zip(best.samples, new.samples, strict=True)
     samples = Samples(*(torch.where(rows, y, x) for x, y in pairs))
