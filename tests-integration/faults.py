@@ -173,6 +173,9 @@ def common(subject: Subject) -> list[Fault]:
     value("module doesn't exist", "model.class_path", "nowhere.Model", "nowhere")
     value("trainer is a number", "trainer", 5, "trainer")
     value("no devices", "trainer.devices", 0, "devices")
+    for name in ("accumulate_grad_batches", "val_check_interval", "check_val_every_n_epoch"):
+        says = rf"trainer\.{name}: expected a positive number, got 0"
+        value(f"{name} of nothing", f"trainer.{name}", 0, says)
     value("devices in words", "trainer.devices", "two", "devices|two")
     value(
         "an accelerator that isn't there", "trainer.accelerator", "gpu", "accelerator|CUDA|gpu|GPU"
@@ -370,6 +373,32 @@ def common(subject: Subject) -> list[Fault]:
             ["export", "--ckpt_path", "a.ckpt", "--output", "b"],
             (r"a\.ckpt: ",),
             {"a.ckpt": b"junk"},
+        )
+    )
+    for verb in ("validate", "test", "predict"):
+        faults.append(
+            Fault(
+                f"{verb} of weights that nobody trained",
+                [verb, "--config", "my.yaml"],
+                (f"ckpt_path: required: {verb} without it",),
+                {"my.yaml": good},
+            )
+        )
+    faults.append(
+        Fault(
+            "checkpoint of no name",
+            [*fit, "--ckpt_path", ""],
+            ("ckpt_path: expected a file, got an empty name",),
+            {"my.yaml": good},
+        )
+    )
+    faults.append(
+        Fault(
+            "export into a pipe",
+            ["export", "--ckpt_path", "a.ckpt", "--output", "b", "--overwrite"],
+            ("b: neither a file nor a folder",),
+            {"a.ckpt": whole},
+            lambda folder: os.mkfifo(folder / "b"),
         )
     )
     faults.append(

@@ -5,7 +5,7 @@ import pytest
 
 from latentgeom.shell.configuration import check_yaml, read_config, resolve_configs
 from latentgeom.shell.errors import InputError
-from latentgeom.shell.explanation import check_keys
+from latentgeom.shell.explanation import check_keys, explain
 
 
 def bomb(levels, width):
@@ -112,3 +112,15 @@ def test_both_spellings_of_the_option_are_resolved(tmp_path):
         resolved, files = resolve_configs([*words, "--b", "2"])
         assert files == [Path(path)]
         assert resolved == [*words, "--b", "2"]
+
+
+def test_a_word_of_the_command_line_is_not_blamed_on_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {class_path: a.B, init_args: {}}")
+    message = 'Parser key "model":\n  line 1: an anchor contains itself'
+    config = ["--config", str(path)]
+    explained = explain(message, [path], ["model"], config)
+    assert explained == f"{path}: model: line 1: an anchor contains itself"
+    for word in ("--model.init_args", "--model.init_args={}", "--model"):
+        explained = explain(message, [path], ["model"], [*config, word])
+        assert explained == "model: line 1: an anchor contains itself"

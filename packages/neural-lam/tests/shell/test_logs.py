@@ -22,24 +22,30 @@ def logged(folder, metrics):
 
 def test_metrics_are_named_at_the_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    keep_logs(logged(tmp_path / "run", {"loss": 1.0}))
+    keep_logs(logged(tmp_path / "run", {"loss": 1.0}), tmp_path)
     assert summary() == "wrote metrics.csv in run/logs/version_0"
 
 
 def test_a_run_that_logged_nothing_leaves_no_folder(tmp_path):
-    keep_logs(logged(tmp_path / "run", {}))
-    assert list((tmp_path / "run").iterdir()) == []
+    keep_logs(logged(tmp_path / "run", {}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
     assert summary() == ""
+
+
+def test_a_folder_that_was_there_before_stays(tmp_path):
+    (tmp_path / "run").mkdir()
+    keep_logs(logged(tmp_path / "run", {}), tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_files_of_others_beside_an_empty_log_stay(tmp_path):
     trainer = logged(tmp_path / "run", {})
     (tmp_path / "run/logs/version_0/notes.txt").write_text("mine")
-    keep_logs(trainer)
+    keep_logs(trainer, tmp_path)
     assert (tmp_path / "run/logs/version_0/notes.txt").read_text() == "mine"
 
 
 def test_an_earlier_runs_log_stays(tmp_path):
     logged(tmp_path / "run", {"loss": 1.0})
-    keep_logs(logged(tmp_path / "run", {}))
+    keep_logs(logged(tmp_path / "run", {}), tmp_path)
     assert [path.name for path in (tmp_path / "run/logs").iterdir()] == ["version_0"]

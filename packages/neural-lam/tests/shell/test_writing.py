@@ -130,3 +130,14 @@ def test_what_was_written_reaches_the_disk_before_its_name(tmp_path, monkeypatch
         (partial / "a").write_text("a")
         (partial / "deep" / "b").write_text("b")
     assert sorted(path[-1] for path in reached) == ["a", "b"]
+
+
+def test_a_device_is_never_replaced(tmp_path):
+    permit_overwriting(True)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        claim(pipe)
+    with pytest.raises(InputError, match="neither a file nor a folder"), whole(pipe):
+        pass
+    assert pipe.is_fifo()

@@ -134,7 +134,8 @@ def _parameters(class_path: str) -> list[str]:
 def _place(files: Sequence[Path], keys: Sequence[str], arguments: Sequence[str]) -> str:
     """``file: `` for the file that holds most of the path; nothing for the command line."""
     dotted = ".".join(key for key in keys if key != "init_args")
-    if any(word.partition("=")[0] == f"--{dotted}" for word in arguments):
+    words = [word.partition("=")[0].replace(".init_args", "") for word in arguments]
+    if any(word == f"--{dotted}" for word in words):
         return ""
     depths = [_depth(read_config(path), keys) for path in files]
     if len(files) == 1 or (depths and max(depths) > 0):

@@ -40,8 +40,9 @@ from latentgeom.shell.checkpoints import (
 from latentgeom.shell.configuration import check_yaml, resolve_configs
 from latentgeom.shell.errors import InputError, Stopped
 from latentgeom.shell.explanation import check_keys, explain, innermost
-from latentgeom.shell.guards import NonFiniteGuard
+from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard
 from latentgeom.shell.logs import keep_logs
+from latentgeom.shell.settings import check_checkpoint, check_seed, check_trainer
 from latentgeom.shell.writing import claim, note, overwrite, relative, whole
 
 __all__ = ["Application", "CommandLine", "function_parser", "run"]
@@ -108,11 +109,6 @@ def _with_config(application: Application, arguments: Sequence[str]) -> list[str
     return list(arguments)
 
 
-def _check_seed(seed: bool | int | None, place: str) -> None:
-    if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
-        raise InputError(f"{place}seed_everything: expected 0 to 4294967295, got {seed}")
-
-
 class CommandLine(LightningCLI):
     """LightningCLI that explains bad input in one line and reads checkpoints as data.
 
@@ -170,16 +166,20 @@ class CommandLine(LightningCLI):
             super().parse_arguments(parser, resolved)
         except ArgumentError as error:
             raise InputError(explain(str(error), self.files, names, args)) from None
-        _check_seed(self.config[self.config.subcommand].get("seed_everything"), self._place())
+        options = self.config[self.config.subcommand]
+        check_seed(options.get("seed_everything"), self._place("seed_everything"))
 
-    def _place(self) -> str:
-        return f"{self.files[-1]}: " if self.files else ""
+    def _place(self, key: str = "") -> str:
+        """The last file, unless the command line itself says something of the key."""
+        said = key and any(word.startswith(f"--{key}") for word in self.words)
+        return f"{self.files[-1]}: " if self.files and not said else ""
 
     def _parse_ckpt_path(self) -> None:
         """Look at a checkpoint before Lightning does: what it holds may only be data."""
         options = self.config[self.config.subcommand]
         path = options.get("ckpt_path")
-        if not path or path in _KEYWORDS:
+        check_checkpoint(self.config.subcommand, path)
+        if path is None or path in _KEYWORDS:
             return
         if "://" in str(path) or str(path).startswith("registry"):
             raise InputError(f"{path}: ckpt_path must be a local file; download it first")
@@ -214,7 +214,9 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """A Trainer that writes into the run's folder alone."""
         settings = self._get(self.config_init, "trainer")
+        check_trainer(settings, self._place("trainer."))
         root = Path(settings.get("default_root_dir") or f"out/{self.application.name}")
+        self.above = next(path for path in (root, *root.parents) if path.exists())
         kwargs["default_root_dir"] = str(root)
         if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
             kwargs["logger"] = CSVLogger(str(root), name="logs")
@@ -222,7 +224,7 @@ class CommandLine(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{self._place()}trainer: {reason}") from error
+            raise InputError(f"{self._place('trainer.')}trainer: {reason}") from error
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str((root / "checkpoints").absolute())
@@ -258,6 +260,8 @@ class CommandLine(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:
+            if "Encountered `nan` values" in str(error):
+                raise NonFiniteError(f"{subcommand}: a score is no number; none is told") from error
             if "loading state_dict" not in str(error):
                 raise
             reason = str(error).strip().splitlines()[-1].strip()
@@ -266,7 +270,7 @@ class CommandLine(LightningCLI):
         except (KeyboardInterrupt, SystemExit, Stopped) as stop:
             self._stop(stop)
         finally:
-            keep_logs(self.trainer)
+            keep_logs(self.trainer, self.above)
         # Other verbs read a checkpoint, whose callbacks then name it as their own.
         for path in self._checkpoints() if subcommand in _TRAINING else ():
             # A trial run names one and writes none.

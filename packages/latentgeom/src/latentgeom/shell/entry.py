@@ -140,5 +140,5 @@ def one_line(error: Exception) -> str:
 
 def _tell(command: Command, message: str) -> None:
     # The other ranks of a run say the same.
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if os.environ.get("LOCAL_RANK", "") in {"", "0"}:
         print(f"{command.name}: {message}", file=sys.stderr)

@@ -18,11 +18,12 @@ _METRICS, _PARAMETERS = "metrics.csv", "hparams.yaml"
 
 
 @rank_zero_only
-def keep_logs(trainer: lightning.Trainer) -> None:
+def keep_logs(trainer: lightning.Trainer, above: Path) -> None:
     """Count the metrics among what this process has written; without any, remove their folder.
 
     Arguments:
         trainer: Trainer whose run has ended, well or not.
+        above: Folder that was there before the run; those below it go where they are empty.
     """
     for logger in trainer.loggers:
         if not isinstance(logger, CSVLogger):
@@ -32,12 +33,12 @@ def keep_logs(trainer: lightning.Trainer) -> None:
             note(relative(folder / _METRICS))
         elif folder.is_dir() and {path.name for path in folder.iterdir()} <= {_PARAMETERS}:
             (folder / _PARAMETERS).unlink(missing_ok=True)
-            _remove_empty(folder, Path(logger.save_dir))
+            _remove_empty(folder, above)
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder, and those above it below the run's own, as long as they are empty."""
-    for empty in (folder, *folder.parents):
-        if empty == root or any(empty.iterdir()):
+def _remove_empty(folder: Path, above: Path) -> None:
+    """Remove a folder, and those between it and ``above``, as long as they are empty."""
+    for empty in (folder.absolute(), *folder.absolute().parents):
+        if empty == above.absolute() or any(empty.iterdir()):
             return
         empty.rmdir()

@@ -74,6 +74,8 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: The file is missing, empty, damaged, or holds more than data.
     """
     file = Path(path)
+    if not os.fspath(path):
+        raise CheckpointError("ckpt_path", "expected a file, got an empty name")
     if not file.is_file():
         raise CheckpointError(path, "a folder" if file.is_dir() else "no such checkpoint")
     try:

@@ -56,7 +56,9 @@ def claim(*paths: str | os.PathLike[str]) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Never put a result in the place of a folder that holds other things than one."""
+    """Never put a result in the place of a device, or of a folder that holds other things."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: neither a file nor a folder; a result can't replace it")
     inside = list(path.iterdir()) if path.is_dir() else []
     if inside and not _is_result(inside):
         raise InputError(f"{path}: a folder with other files, which isn't replaced; name another")
