@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
-from neural_lam.predictors.climatology import climatology
+from neural_lam.graphs.sides import Sides
+from neural_lam.predictors.boundary import FutureBoundary
+from neural_lam.predictors.climatology import Year, climatology
 from neural_lam.predictors.components import (
     fit_components,
     forecast_components,
     last_known_day,
     same_hour_yesterday,
 )
-from neural_lam.predictors.stencil import fit_stencil, roll_stencil, stencil_residual
+from neural_lam.predictors.stencil import Points, fit_stencil, roll_stencil, stencil_residual
 
 RNG = np.random.default_rng(0)
 
@@ -40,7 +42,7 @@ def test_climatology_follows_the_seasons_of_each_time_of_day():
     phases = np.arange(1464) / 1461
     wave = 5 * np.cos(2 * np.pi * phases) + np.sin(4 * np.pi * phases + slots)
     states = (280 + slots + wave)[:, None, None, None] * np.ones((1, 2, 3, 1))
-    found = climatology(states, slots, phases, seasons=True)
+    found = climatology(states, slots, phases, year=Year.HARMONIC)
     np.testing.assert_allclose(found.at(slots, phases), states, rtol=1e-9)
     flat = climatology(states, slots, phases)
     assert np.abs(flat.at(slots, phases) - states).max() > 4
@@ -96,7 +98,7 @@ def test_a_flow_around_the_globe_is_forecast_without_a_boundary():
     t, y, x = np.ogrid[:80, :9, :24]
     angle = 2 * np.pi * (x - 0.6 * t) / 24
     anomalies = (np.cos(angle) * (1 + 0.1 * y) + np.sin(3 * angle))[:, None]
-    round_it = fit_stencil(anomalies, 0, 3, wraps=True, ridges=(1e-12,))
+    round_it = fit_stencil(anomalies, 0, 3, sides=Sides.JOINED, ridges=(1e-12,))
     found = roll_stencil(round_it, anomalies[40:42], anomalies[42:50])
     np.testing.assert_allclose(found, anomalies[42:50], atol=1e-5)
     cut = fit_stencil(anomalies, 0, 3, ridges=(1e-12,))
@@ -124,7 +126,7 @@ def test_a_stencil_is_fitted_where_everything_exists():
 
 def test_a_cross_sees_five_points():
     anomalies = advected()
-    stencil = fit_stencil(anomalies, 3, 1, ridges=(1e-6,), cross=True)
+    stencil = fit_stencil(anomalies, 3, 1, ridges=(1e-6,), points=Points.CROSS)
     assert stencil.weights.shape == (2 * 5 + 2, 2)
     start = anomalies[60:62].copy()
     expected = roll_stencil(stencil, start, anomalies[62:63])[0, :, 10, 10]
@@ -153,12 +155,12 @@ def test_components_forecast_a_linear_flow():
 
 def test_components_read_the_future_boundary_alone_or_nothing():
     anomalies = advected(120)
-    for sees in (True, False):
-        fitted = fit_components(anomalies, 3, 4, period=8, chosen_from=80, sees_boundary=sees)
+    for held in FutureBoundary:
+        fitted = fit_components(anomalies, 3, 4, period=8, chosen_from=80, future=held)
         past, future = anomalies[100:109], anomalies[109:113].copy()
         expected = forecast_components(fitted, past, future)
         future[..., 3:-3, 3:-3] = np.nan
-        if not sees:
+        if held is FutureBoundary.HELD:
             future[:] = np.nan
         found = forecast_components(fitted, past, future)
         np.testing.assert_array_equal(found[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3])

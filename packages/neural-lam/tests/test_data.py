@@ -6,11 +6,12 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.data.domain import area_weights, frame_interior, grid_areas, make_domain
+from neural_lam.data.domain import make_domain
 from neural_lam.data.forcing import cos_zenith, forcing, forcing_names, forcing_window
 from neural_lam.data.module import GriddedData
 from neural_lam.data.statistics import combine, moments, state_statistics, write_statistics
 from neural_lam.data.windows import Windows
+from neural_lam.fields.areas import area_weights, frame_interior, grid_areas
 from neural_lam.fields.chunks import ChunkReader
 from neural_lam.fields.store import FieldStore
 from neural_lam.graphs.construction import Grid, Rectangular

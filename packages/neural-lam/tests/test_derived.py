@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from neural_lam.graphs.sides import Sides
 from neural_lam.predictors.derived import (
     DERIVATIVES,
     Derived,
@@ -44,8 +45,8 @@ def test_derivatives_of_a_quadratic_are_exact():
 def test_around_the_globe_every_column_has_neighbours(name):
     field = images(1, 2, 6, 8)
     derive = DERIVATIVES[name]
-    found = derive(field.roll(3, -1), wraps=True)
-    torch.testing.assert_close(found, derive(field, wraps=True).roll(3, -1))
+    found = derive(field.roll(3, -1), sides=Sides.JOINED)
+    torch.testing.assert_close(found, derive(field, sides=Sides.JOINED).roll(3, -1))
     assert found[..., 1:-1, 0].abs().min() > 0
 
 
@@ -54,7 +55,7 @@ def test_derived_features_are_in_units_of_their_usual_size():
     states = torch.randn(40, 168, 2, generator=generator, dtype=torch.float64)
     changes = 0.1 * torch.randn(40, 168, 2, generator=generator, dtype=torch.float64)
     names = ["laplacian", "gradient_x"]
-    scales = derived_scales(names, states, changes, shape, wraps=False)
+    scales = derived_scales(names, states, changes, shape, sides=Sides.APART)
     # Of white noise of variance one: 20 for the Laplacian, 1/2 for a gradient.
     torch.testing.assert_close(
         scales["laplacian"].std, torch.full((2,), math.sqrt(20.0)).double(), rtol=0.05, atol=0
@@ -74,11 +75,15 @@ def test_derived_features_are_in_units_of_their_usual_size():
 
 def test_masked_points_leave_the_usual_size_alone():
     states = torch.randn(30, 80, 1, generator=torch.Generator().manual_seed(0)).double()
-    whole = derived_scales(["laplacian"], states, states, (8, 10), wraps=False)["laplacian"]
+    whole = derived_scales(["laplacian"], states, states, (8, 10), sides=Sides.APART)["laplacian"]
     states = states.reshape(30, 8, 10, 1)
     states[:, :, :4] = torch.nan
     part = derived_scales(
-        ["laplacian"], states.reshape(30, 80, 1), states.reshape(30, 80, 1), (8, 10), wraps=False
+        ["laplacian"],
+        states.reshape(30, 80, 1),
+        states.reshape(30, 80, 1),
+        (8, 10),
+        sides=Sides.APART,
     )["laplacian"]
     torch.testing.assert_close(part.std, whole.std, rtol=0.15, atol=0)
 

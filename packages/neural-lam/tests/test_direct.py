@@ -6,12 +6,21 @@ import pytest
 import torch
 import xarray as xr
 
-from neural_lam.data.domain import domain_from_dict, domain_to_dict, frame_interior
+from neural_lam.data.domain import domain_from_dict, domain_to_dict
 from neural_lam.data.module import GriddedData
+from neural_lam.fields.areas import frame_interior
 from neural_lam.networks.graph_lam import GraphLAM
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.predictors.day_guess import fit_day_guess
-from neural_lam.predictors.direct import damping_factors
+from neural_lam.predictors.direct import DirectResidual, damping_factors
 from neural_lam.predictors.losses import interior_mean
+from neural_lam.predictors.step import (
+    BoundaryForced,
+    Standardised,
+    StepPredictor,
+    correction_used,
+    keep_correction,
+)
 from neural_lam.training.building import build_direct_predictor
 from neural_lam.training.direct import DirectForecaster
 
@@ -54,12 +63,12 @@ def data(store, *, held=False):
 def predictor(given, *, held=False):
     torch.manual_seed(0)
     network = partial(GraphLAM, hidden_size=8, num_layers=1)
-    return build_direct_predictor(given.domain, network, held_boundary=held)
+    return build_direct_predictor(given.domain, network, FutureBoundary(held))
 
 
 def silent(found):
     """Leaves the linear guess alone."""
-    found.damping.zero_()
+    keep_correction(found, 0)
     found.eval()
     return found
 
@@ -164,7 +173,7 @@ def test_the_damping_leaves_the_least_error(tmp_path):
     )  # fmt: skip
     given = data(store)
     [found] = trainer.validate(model, given, verbose=False)
-    factors = model.predictor.damping.clone()
+    factors = model.predictor.correction.clone()
     assert ((factors >= 0) & (factors <= 1)).all()
     [again] = trainer.validate(model, given, verbose=False)
     assert again == found
@@ -180,7 +189,7 @@ def test_the_damping_leaves_the_least_error(tmp_path):
 
     least = error()
     for factor in (0.0, 1.0, float(factors[0]) * 0.9):
-        model.predictor.damping[0] = factor
+        model.predictor.correction[0] = factor
         assert error() >= least * (1 - 1e-6)
     assert damping_factors(
         torch.tensor([2.0, -1.0, 0.5, 0.0]), torch.tensor([1.0, 1.0, 1.0, 0.0])
@@ -196,7 +205,7 @@ def test_model_and_data_must_agree(store):
 
 
 def test_a_period_too_short_for_a_guess_is_refused():
-    with pytest.raises(ValueError, match="needs 36 states to fit, got 20"):
+    with pytest.raises(ValueError, match="needs 36 states, got 20"):
         fit_day_guess(days(20), frame_interior(SHAPE, 2), SHAPE, period=PERIOD)
 
 
@@ -204,7 +213,7 @@ def test_each_half_is_scored_with_the_factors_of_the_other():
     model = DirectForecaster(lambda *sizes: None)
     model.register_buffer("loss_scale", torch.ones(1))
     model.predictor = torch.nn.Module()
-    model.predictor.register_buffer("damping", torch.ones(1, 1))
+    model.predictor.register_buffer("correction", torch.ones(1, 1))
     reported = []
     model._report = lambda split, square: reported.append(square)
     # Half 0 would take half of the correction, half 1 none of it.
@@ -212,5 +221,55 @@ def test_each_half_is_scored_with_the_factors_of_the_other():
         torch.tensor([[[[1.0], [0.5], [1.0]], [[1.0], [0.0], [1.0]]]], dtype=torch.float64)
     )
     model.on_validation_epoch_end()
-    assert float(model.predictor.damping) == 0.25
+    assert float(model.predictor.correction) == 0.25
     torch.testing.assert_close(reported[0].flatten(), torch.tensor([1.0 + 1.25]).double())
+
+
+def test_it_goes_through_the_wrappers_of_every_forecast(store):
+    given = data(store)
+    domain, batch = given.domain, next(iter(given.test_dataloader()))
+    found = predictor(given)
+    kinds = [type(module) for module in found.modules()]
+    assert [k for k in kinds if issubclass(k, StepPredictor)] == [
+        BoundaryForced, Standardised, DirectResidual,
+    ]  # fmt: skip
+    inside = domain.interior > 0
+    free = run(found.eval(), batch)[:, :, inside]
+    # Bounds on both sides of which the free forecast has values.
+    middle = free.median()
+    torch.manual_seed(0)
+    network = partial(GraphLAM, hidden_size=8, num_layers=1)
+    bounds = middle[None], torch.tensor([torch.inf])
+    bounded = run(build_direct_predictor(domain, network, bounds=bounds), batch)[:, :, inside]
+    assert free.min() < middle <= bounded.min()
+
+
+def test_other_units_give_the_same_forecast(store):
+    given = data(store)
+    batch, domain = next(iter(given.test_dataloader())), given.domain
+    expected = run(silent(predictor(given)), batch)
+    # Degrees Fahrenheit: a factor and a constant.
+    mean, std = domain.statistics[:2]
+    other = domain._replace(
+        statistics=domain.statistics._replace(mean=1.8 * mean - 459.67, std=1.8 * std),
+        day_guess=domain.day_guess._replace(scale=1.8 * domain.day_guess.scale),
+    )
+    network = partial(GraphLAM, hidden_size=8, num_layers=1)
+    fields = {n: 1.8 * getattr(batch, n) - 459.67 for n in ("initial", "target")}
+    found = run(silent(build_direct_predictor(other, network)), batch._replace(**fields))
+    torch.testing.assert_close((found + 459.67) / 1.8, expected, rtol=0, atol=1e-3)
+
+
+def test_a_correction_that_counts_for_nothing_may_be_anything(store):
+    given = data(store)
+    batch, found = next(iter(given.test_dataloader())), silent(predictor(given))
+    expected = run(found, batch)
+    assert not correction_used(found)
+    with torch.no_grad():
+        for weight in found.residual.network.parameters():
+            weight.fill_(torch.nan)
+    assert torch.equal(run(found, batch), expected)
+    found.correction[1] = 1
+    assert correction_used(found)
+    inside = given.domain.interior > 0
+    assert run(found, batch)[:, 1, inside].isnan().all()

@@ -9,6 +9,7 @@ from neural_lam.graphs.graph import sorted_edges
 from neural_lam.networks import layers
 from neural_lam.networks.fused import Fusion
 from neural_lam.networks.layers import MLP, Edges, InteractionNet, PropagationNet, fusion
+from neural_lam.networks.plain import EdgeRule
 
 D = 3
 SAVES = ("nothing", "activations", "everything")
@@ -60,9 +61,9 @@ def test_fused_layers_equal_plain_ones_on_500_random_graphs(save):
         static, update = number // 4 % 2 == 0, number // 8 % 2 == 0
         torch.manual_seed(number)
         how = fusion(save, chunk_rows=(2, 4, 1000)[number % 3])
-        net = kind(edges, D, update_edges=update, fusion=how).double()
+        net = kind(edges, D, rule=EdgeRule(update=update), fusion=how).double()
         torch.manual_seed(number)
-        plain = kind(edges, D, update_edges=update).double()
+        plain = kind(edges, D, rule=EdgeRule(update=update)).double()
         inputs = inputs_for(edges, generator, static=static)
         both = [run(n, *inputs, static=static) for n in (net, plain)]
         for one, other in zip(*both, strict=True):

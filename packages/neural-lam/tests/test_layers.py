@@ -6,6 +6,7 @@ import torch
 from neural_lam.graphs.graph import edge_set
 from neural_lam.networks import layers
 from neural_lam.networks.layers import MLP, Edges, InteractionNet, PropagationNet, fusion
+from neural_lam.networks.plain import EdgeRule
 
 D = 5
 NETS = (InteractionNet, PropagationNet)
@@ -82,7 +83,7 @@ def by_definition(net, senders, receivers, edge_state):
         inbox[r].append(message)
         new_edges.append(edge_state[number] + message)
     total = torch.stack(
-        [sum(box) / (max(1, len(box) - 1) if net.messages.average else 1) for box in inbox]
+        [sum(box) / (max(1, len(box) - 1) if net.messages.rule.average else 1) for box in inbox]
     )
     base = total if propagate else receivers
     return base + node_mlp(torch.cat((receivers, total), -1)), torch.stack(new_edges)
@@ -129,7 +130,9 @@ def test_static_rows_give_what_whole_edges_give(kind, on_lattice, how):
 @pytest.mark.parametrize("how", FUSIONS)
 @pytest.mark.parametrize("average", [True, False])
 def test_only_the_receivers_may_be_wanted(edges, how, average):
-    net = InteractionNet(edges, D, update_edges=False, average=average, fusion=how).double()
+    net = InteractionNet(
+        edges, D, rule=EdgeRule(update=False, average=average), fusion=how
+    ).double()
     inputs = arguments(edges)
     found, none = net(*inputs)
     expected = by_definition(net, *inputs)[:1]
@@ -245,7 +248,7 @@ def test_a_row_network_is_its_definition(how, extra, residual):
 
 
 def test_inputs_without_gradients_cost_none():
-    net = MLP(D, 7, 2, normalise=False, fusion=fusion()).double()
+    net = MLP(D, 7, 2, norm=None, fusion=fusion()).double()
     x = states(8, seed=0)
     weights = [*net.parameters()]
     assert_all_close(gradients([net(x)], weights), gradients([sequential(net)(x)], weights))

@@ -7,12 +7,12 @@ import torch
 from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.predictors.heads import IncrementHead
 from neural_lam.predictors.rollout import rollout
-from neural_lam.predictors.stencil import fit_stencil, roll_stencil
+from neural_lam.predictors.stencil import LinearGuess, fit_stencil, roll_stencil
 from neural_lam.predictors.step import (
     BoundaryForced,
     Clamped,
-    LinearGuess,
     Residual,
+    Sight,
     Standardised,
     StepPredictor,
     correcting,
@@ -69,7 +69,9 @@ def test_a_residual_adds_the_scaled_change(arguments):
 
 def test_looking_ahead_shows_the_boundary_alone(arguments):
     std = draw(V, seed=5).abs()
-    predictor = Residual(Constant(0.5), draw(G, 2), INTERIOR, draw(V), std, look_ahead=True)
+    predictor = Residual(
+        Constant(0.5), draw(G, 2), INTERIOR, draw(V), std, sight=Sight(look_ahead=True)
+    )
     predictor(*arguments, predictor.prepare())
     ahead = predictor.network.seen[..., -V:]
     torch.testing.assert_close(ahead[0], (arguments[3][0] - arguments[0][0]) / std)
@@ -149,7 +151,7 @@ def test_a_network_corrects_the_first_guess(arguments):
     found = predictor(*arguments, predictor.prepare())
     guessed = 2 * arguments[0] - arguments[1]
     torch.testing.assert_close(found, guessed + 0.5 * std)
-    keep_correction(predictor, used=False)
+    keep_correction(predictor, 0)
     torch.testing.assert_close(
         predictor.train()(*arguments, predictor.prepare()), guessed + 0.5 * std
     )

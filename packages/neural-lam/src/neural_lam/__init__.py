@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from neural_lam.predictors.losses import WeightedAbsolute as WeightedAbsolute
     from neural_lam.predictors.losses import WeightedSquare as WeightedSquare
     from neural_lam.predictors.rollout import rollout as rollout
+    from neural_lam.predictors.stencil import LinearGuess as LinearGuess
     from neural_lam.predictors.step import BoundaryForced as BoundaryForced
     from neural_lam.predictors.step import Clamped as Clamped
-    from neural_lam.predictors.step import LinearGuess as LinearGuess
     from neural_lam.predictors.step import Residual as Residual
     from neural_lam.predictors.step import Standardised as Standardised
     from neural_lam.predictors.step import StepPredictor as StepPredictor
@@ -115,7 +115,7 @@ _EXPORTS = {
     "InteractionNet": "networks.layers",
     "LeadWeighted": "predictors.losses",
     "Likelihood": "predictors.losses",
-    "LinearGuess": "predictors.step",
+    "LinearGuess": "predictors.stencil",
     "Loss": "predictors.losses",
     "MLP": "networks.layers",
     "MeshBuilder": "graphs.construction",

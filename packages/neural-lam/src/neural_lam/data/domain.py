@@ -1,6 +1,7 @@
 """Everything about a place that a predictor is built from: graph, static fields, statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,12 @@ from torch import Tensor
 from neural_lam.data.forcing import forcing, forcing_names
 from neural_lam.data.series import Series, mean_state, usable_states, windows_within
 from neural_lam.data.statistics import Statistics, combine, moments, state_statistics
+from neural_lam.fields.areas import grid_areas, grid_interior
 from neural_lam.fields.datastore import Datastore
 from neural_lam.graphs.graph import Graph, graph_from_dict, graph_to_dict
 from neural_lam.graphs.mesh import sphere_points
+from neural_lam.graphs.sides import Sides
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.predictors.day_guess import DayGuess, fit_day_guess
 from neural_lam.predictors.derived import DERIVATIVES, DerivedScales, derived_scales
 from neural_lam.predictors.series import centres
@@ -22,15 +26,10 @@ from neural_lam.shell.errors import InputError
 __all__ = [
     "Domain",
     "Guess",
-    "area_weights",
     "check_graph",
     "domain_from_dict",
     "domain_to_dict",
     "fit_guess",
-    "frame_interior",
-    "frame_width",
-    "grid_areas",
-    "grid_interior",
     "make_domain",
     "steps_per_day",
 ]
@@ -41,7 +40,7 @@ _SAMPLED, _BATCH = 200, 64
 
 
 class Guess(NamedTuple):
-    """A linear stencil in standardised units, as `neural_lam.predictors.step.LinearGuess` takes it.
+    """A linear stencil in standardised units, for `neural_lam.predictors.stencil.LinearGuess`.
 
     Arguments:
         kernel: Weights on the state, ``(V, V, K, K)``.
@@ -134,50 +133,6 @@ def domain_from_dict(content: dict[str, Any]) -> Domain:
     return Domain(**{**content, **parts})
 
 
-def frame_interior(shape: tuple[int, int], width: int) -> Tensor:
-    """1 inside a frame of the given width, 0 on it, ``(G,)``.
-
-    Raises:
-        ValueError: Nothing is left inside.
-    """
-    if width < 0 or 2 * width >= min(shape):
-        raise InputError(f"boundary_width must be from 0 to less than half of {shape}, got {width}")
-    interior = torch.zeros(shape)
-    interior[width : shape[0] - width, width : shape[1] - width] = 1
-    return interior.flatten()
-
-
-def frame_width(interior: Tensor, shape: tuple[int, int] | None) -> int | None:
-    """Width of the frame around the interior; nothing if that is no frame of a grid."""
-    if shape is None or len(interior) != shape[0] * shape[1]:
-        return None
-    inside = (interior.reshape(shape) > 0).nonzero()
-    if not len(inside):
-        return None
-    width = int(inside[0].min())
-    same = 2 * width < min(shape) and torch.equal(frame_interior(shape, width), interior.float())
-    return width if same else None
-
-
-def grid_interior(store: Datastore, width: int) -> Tensor:
-    """1 where forecasts are made, 0 on the boundary, ``(G,)``.
-
-    On a grid that goes round the globe the boundary lies at the first and last rows alone. Points
-    without rows and columns have none.
-    """
-    if len(store.dims) != 2:
-        if width:
-            raise InputError("boundary_width must be 0 on points without rows and columns")
-        return torch.ones(store.shape[0])
-    if not store.wraps or not width:
-        return frame_interior(store.shape, width)
-    if not 0 <= 2 * width < store.shape[0]:
-        raise InputError(f"boundary_width must be from 0 to less than half of {store.shape[0]}")
-    interior = torch.zeros(store.shape)
-    interior[width : store.shape[0] - width] = 1
-    return interior.flatten()
-
-
 def check_graph(graph: Graph, store: Datastore) -> None:
     """Refuse a graph that was made for another grid.
 
@@ -199,37 +154,6 @@ def check_graph(graph: Graph, store: Datastore) -> None:
         raise InputError(f"the graph's grid nodes lie elsewhere than those of {store.path}")
 
 
-def area_weights(latitude: Tensor) -> Tensor:
-    """Relative area of grid cells at the given latitudes in degrees, mean 1.
-
-    Between two rows of a global grid lies the area of a band; at a pole, half a band.
-
-    References:
-        Rasp et al. (2024), WeatherBench 2: a benchmark for the next generation of data-driven
-        global weather models, arXiv:2308.15560.
-    """
-    area = torch.deg2rad(latitude).cos().clamp(min=0)
-    poles = latitude.abs() > 90 - 1e-6
-    if poles.any():
-        others = latitude[~poles].abs()
-        step = torch.deg2rad(90 - others.max())
-        # Exact areas of the bands: 2 cos(phi) sin(step / 2), and the cap 1 - cos(step / 2).
-        area = 2 * area * torch.sin(step / 2)
-        area[poles] = 1 - torch.cos(step / 2)
-    return area / area.mean()
-
-
-def grid_areas(store: Datastore) -> Tensor:
-    """Relative area of each grid node, mean 1, ``(G,)``.
-
-    Cells between circles of latitude shrink towards the poles. Those of a projected grid, whose
-    coordinates are distances in the plane, count alike, as the projection's scale isn't known.
-    """
-    if store.dims == ("latitude", "longitude"):
-        return area_weights(torch.from_numpy(store.latitude))
-    return torch.ones(len(store.latitude), dtype=torch.float64)
-
-
 def _static_fields(graph: Graph, interior: Tensor, mask: Tensor) -> Tensor:
     """Place, whether a forecast is made there, and which features don't exist there."""
     centred = graph.grid - graph.grid.mean(0)
@@ -248,9 +172,9 @@ def fit_guess(
     mask = store.availability.mask
     series = Series(store, mean, scale, start, stop)
     exists = mask.T.reshape(-1, *store.shape).numpy()
-    stencil = fit_stencil(
-        series, width, reach, wraps=store.wraps, exists=None if exists.all() else exists
-    )
+    known = None if exists.all() else exists
+    with _named("guess_reach", store):
+        stencil = fit_stencil(series, width, reach, sides=Sides(store.wraps), exists=known)
     side, num_variables = 2 * reach + 1, len(scale)
     weights = torch.from_numpy(stencil.weights.T.copy())
     kernel = weights[:, : num_variables * side**2].reshape(-1, num_variables, side, side)
@@ -268,28 +192,35 @@ def fit_guess(
 def _day_guess(
     store: Datastore,
     interior: Tensor,
-    start: int,
-    stop: int,
-    until: int,
+    period: tuple[int, int, int],
     components: int,
-    *,
-    held: bool,
+    future: FutureBoundary,
 ) -> DayGuess:
     """The guess from the day before, which needs every value of its period."""
-    available = store.availability
-    if not bool(available.mask.all()):
+    start, stop, until = period
+    if not bool(store.availability.mask.all()):
         raise InputError("day_components: all features must exist everywhere")
     if len(windows_within(store, start, start + 1, 0, until - start - 1)) == 0:
         raise InputError(f"day_components: {store.path} has missing times in the training period")
-    return fit_day_guess(
-        store.states(start, until),
-        interior,
-        store.shape,
-        period=steps_per_day(store.step),
-        num_components=components,
-        sees_boundary=not held,
-        num_fitted=stop - start,
-    )
+    with _named("day_components", store):
+        return fit_day_guess(
+            store.states(start, until),
+            interior,
+            store.shape,
+            period=steps_per_day(store.step),
+            num_components=components,
+            future=future,
+            num_fitted=stop - start,
+        )
+
+
+@contextmanager
+def _named(key: str, store: Datastore) -> Iterator[None]:
+    """Name the setting and the file in what a fit says of its data."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {store.path}: {error}") from error
 
 
 def _forcing_moments(
@@ -316,33 +247,32 @@ def make_domain(
     derived: Sequence[str] = (),
     guess_reach: int = 0,
     day_components: int = 0,
-    held_boundary: bool = False,
+    future: FutureBoundary = FutureBoundary.GIVEN,
     chosen_until: int | None = None,
 ) -> Domain:
     """Domain of a store: static fields from the grid, statistics over a period.
 
-    With `day_components` it has a guess from the day before, with `held_boundary` one that
-    doesn't see the future boundary; the states up to `chosen_until` choose its features.
+    With `day_components` it has a guess from the day before, which sees the future boundary or
+    doesn't; the states up to `chosen_until` choose its features.
 
     Raises:
         ValueError: The graph belongs to another grid.
     """
     check_graph(graph, store)
+    _check_forcings(store, forcings)
+    _check_derived(store, derived)
     interior = grid_interior(store, boundary_width)
-    forcing_names(forcings)
-    if forcings and not np.isfinite(store.latitude).all():
-        raise InputError(f"{store.path}: forcing needs latitudes and longitudes of its grid")
     statistics = state_statistics(store, start, stop)
-    unknown = set(derived) - set(DERIVATIVES)
-    if unknown:
-        raise InputError(f"derived must be among {', '.join(DERIVATIVES)}, got {unknown.pop()!r}")
     regular = len(store.dims) == 2
-    if derived and not regular:
-        raise InputError("derived: fields are derived on grids of rows and columns alone")
-    wanted = {*derived, "laplacian"} if regular else set()
-    scales = _derived_scales(store, wanted, start, stop)
+    scales = _derived_scales(store, {*derived, "laplacian"} if regular else set(), start, stop)
     forcing_mean, forcing_std = _forcing_moments(store, forcings, start, stop)
     mask = store.availability.mask
+    guess = day_guess = None
+    if guess_reach:
+        guess = fit_guess(store, statistics, boundary_width, guess_reach, start, stop)
+    if day_components:
+        period = start, stop, stop if chosen_until is None else chosen_until
+        day_guess = _day_guess(store, interior, period, day_components, future)
     return Domain(
         graph=graph,
         static=_static_fields(graph, interior, mask),
@@ -351,26 +281,28 @@ def make_domain(
         statistics=statistics,
         forcing_mean=forcing_mean.float().repeat(3),
         forcing_std=forcing_std.clamp(min=1e-6).float().repeat(3),
-        guess=fit_guess(store, statistics, boundary_width, guess_reach, start, stop)
-        if guess_reach
-        else None,
-        day_guess=_day_guess(
-            store,
-            interior,
-            start,
-            stop,
-            stop if chosen_until is None else chosen_until,
-            day_components,
-            held=held_boundary,
-        )
-        if day_components
-        else None,
+        guess=guess,
+        day_guess=day_guess,
         derived={name: scales[name] for name in derived},
         laplacian_std=scales["laplacian"].change_std if regular else None,
         features=tuple(feature.name for feature in store.features),
         units=tuple(feature.units for feature in store.features),
         mask=None if bool(mask.all()) else mask,
     )
+
+
+def _check_forcings(store: Datastore, forcings: Sequence[str]) -> None:
+    forcing_names(forcings)
+    if forcings and not np.isfinite(store.latitude).all():
+        raise InputError(f"{store.path}: forcing needs latitudes and longitudes of its grid")
+
+
+def _check_derived(store: Datastore, derived: Sequence[str]) -> None:
+    unknown = set(derived) - set(DERIVATIVES)
+    if unknown:
+        raise InputError(f"derived must be among {', '.join(DERIVATIVES)}, got {unknown.pop()!r}")
+    if derived and len(store.dims) != 2:
+        raise InputError("derived: fields are derived on grids of rows and columns alone")
 
 
 def _derived_scales(
@@ -383,7 +315,7 @@ def _derived_scales(
         return {}
     pairs = torch.stack([usable_states(store, t, t + 2) for t in sampled]).double()
     found = derived_scales(
-        sorted(names), pairs[:, 0], pairs[:, 1] - pairs[:, 0], store.shape, wraps=store.wraps
+        sorted(names), pairs[:, 0], pairs[:, 1] - pairs[:, 0], store.shape, Sides(store.wraps)
     )
     return {name: DerivedScales(*(s.float() for s in scales)) for name, scales in found.items()}
 

@@ -22,6 +22,7 @@ from neural_lam.fields.datastore import Datastore
 from neural_lam.fields.store import FieldStore
 from neural_lam.graphs.construction import Grid, Icosahedral, MeshBuilder, Rectangular, Triangular
 from neural_lam.graphs.graph import Graph, read_graph
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.shell.checks import counts, not_negative
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.loading import EvaluationLoader, TrainingLoader
@@ -202,7 +203,7 @@ class GriddedData(lightning.LightningDataModule):
                 self.build_graph(),
                 boundary_width=self.boundary_width, forcings=self.forcings, start=start, stop=stop,
                 derived=self.derived, guess_reach=self.guess_reach,
-                day_components=self.day_components, held_boundary=self.held_boundary,
+                day_components=self.day_components, future=FutureBoundary(self.held_boundary),
                 chosen_until=self.period(1)[1],
             )  # fmt: skip
         return self._domain

@@ -92,10 +92,8 @@ def _planar(grid: Tensor, levels: list[Mesh], g2m: Tensor, m2g: Tensor, up: list
     )
 
 
-def _meshes(levels: list[Mesh], hierarchical: bool) -> tuple[list[Mesh], list[Tensor]]:
+def _hierarchy(levels: list[Mesh]) -> tuple[list[Mesh], list[Tensor]]:
     """Levels of the graph, and edges up from each to the nearest node of the next."""
-    if not hierarchical:
-        return [merge_levels(levels)], []
     if len(levels) < 2:
         raise InputError("a hierarchical mesh needs at least 2 levels, got 1")
     fine_and_coarse = itertools.pairwise(levels)
@@ -137,7 +135,7 @@ class Rectangular(MeshBuilder):
         found = rectangular_levels(
             positions, grid.shape, refinement=self.refinement, num_levels=self.num_levels
         )
-        levels, up = _meshes(found, self.hierarchical)
+        levels, up = _hierarchy(found) if self.hierarchical else ([merge_levels(found)], [])
         nodes, shape = levels[0].positions, found[0].shape
         assert shape is not None
         spacing = max(float((nodes[i] - nodes[0]).norm()) for i in (1, shape[1]))
@@ -173,7 +171,7 @@ class Triangular(MeshBuilder):
         found = triangular_levels(
             positions, self.spacing, refinement=self.refinement, num_levels=self.num_levels
         )
-        levels, up = _meshes(found, self.hierarchical)
+        levels, up = _hierarchy(found) if self.hierarchical else ([merge_levels(found)], [])
         nodes, triangles = levels[0].positions, found[0].triangles
         assert triangles is not None
         g2m = within_radius(positions, nodes, self.radius * self.spacing)

@@ -30,7 +30,7 @@ from neural_lam.networks.fused_rows import (
     saved,
     stored,
 )
-from neural_lam.networks.plain import Weights
+from neural_lam.networks.plain import EdgeRule, Weights
 
 __all__ = ["EdgePlan", "Fusion", "edge_messages", "plan_edges", "row_network"]
 
@@ -91,17 +91,16 @@ def _edge_rows(chunk: Chunk, plan: EdgePlan, edge: Tensor) -> Tensor:
 class _EdgeMessages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        *tensors, plan, settings = arguments
+        *tensors, plan, rule, fusion = arguments
         inputs, parameters = _EdgeInputs(*tensors[:4]), Parameters(*tensors[4:])
         senders, receivers, edge, table = inputs
-        update, propagate, fusion = settings
         need = any(ctx.needs_input_grad)
         net = Network(parameters.weights, fusion.save if need else 0)
         gather = _Gather(plan, net, senders, edge, table)
         width = senders.shape[-1]
         total = torch.empty_like(receivers)
         new_edge = None
-        if update:
+        if rule.update:
             new_edge = senders.new_empty(len(plan.edges.senders), gather.batch, width)
         kept = []
         for chunk in plan.chunks:
@@ -113,18 +112,18 @@ class _EdgeMessages(torch.autograd.Function):
             message, row = net.forward(gather.hidden(chunk, chunk.rows_of(receivers)))
             kept.append(row)
             message = message.view(-1, gather.batch, width)
-            if propagate:
+            if rule.propagate:
                 message = message + senders.index_select(0, chunk.edges_of(plan.edges.senders))
             total[first:last] = bag(message.flatten(1), chunk.every, chunk.offsets).view(
                 -1, gather.batch, width
             )
-            if update:
+            if rule.update:
                 torch.add(_edge_rows(chunk, plan, edge), message, out=chunk.edges_of(new_edge))
         if plan.edges.inverse_degree is not None:
             total *= plan.edges.inverse_degree[:, None, None].to(total.dtype)
         if need:
             ctx.save_for_backward(*stored(inputs, parameters, kept))
-            ctx.plan, ctx.settings = plan, settings
+            ctx.plan, ctx.rule = plan, rule
         ctx.set_materialize_grads(False)
         return total, new_edge
 
@@ -132,7 +131,7 @@ class _EdgeMessages(torch.autograd.Function):
     def backward(ctx: Any, g_total: Tensor | None, g_new_edge: Tensor | None) -> Any:
         # Read once: with checkpoints each reading computes everything again.
         inputs, parameters, kept = saved(ctx.saved_tensors, _EdgeInputs)
-        plan, (update, propagate, _) = ctx.plan, ctx.settings
+        plan, rule = ctx.plan, ctx.rule
         if torch.is_grad_enabled():
 
             def again(*values: Any) -> Any:
@@ -144,16 +143,15 @@ class _EdgeMessages(torch.autograd.Function):
                     table,
                     Parameters(*values[4:]).weights,
                     plan.edges,
-                    update=update,
-                    propagate=propagate,
+                    rule,
                 )
 
             every = (*inputs, *parameters)
-            return (*by_reference(again, every, (g_total, g_new_edge)), None, None)
-        sums = _EdgeGradients(plan, inputs, parameters, (g_total, g_new_edge), propagate)
+            return (*by_reference(again, every, (g_total, g_new_edge)), None, None, None)
+        sums = _EdgeGradients(plan, inputs, parameters, (g_total, g_new_edge), rule)
         for chunk, row in zip(plan.chunks, kept, strict=True):
             sums.add(chunk, row)
-        return (*sums.finish(), None, None)
+        return (*sums.finish(), None, None, None)
 
 
 class _EdgeGradients:
@@ -165,7 +163,7 @@ class _EdgeGradients:
         inputs: _EdgeInputs,
         parameters: Parameters,
         gradients: tuple[Tensor | None, Tensor | None],
-        propagate: Any,
+        rule: EdgeRule,
     ) -> None:
         self.senders, self.receivers, self.edge, self.table = inputs
         g_total, self.g_new_edge = gradients
@@ -182,7 +180,7 @@ class _EdgeGradients:
         self.g_w_edge, self.g_w_sender, self.g_w_receiver = self.net.gradients[0].chunk(3, dim=1)
         # Of the senders' terms, before they are traced back to the senders themselves.
         self.g_terms = torch.zeros_like(self.senders).flatten(1)
-        self.g_senders = torch.zeros_like(self.g_terms) if propagate else None
+        self.g_senders = torch.zeros_like(self.g_terms) if rule.propagate else None
         self.g_receivers = torch.empty_like(self.receivers)
         self.g_table: Any = None if self.table is None else torch.zeros_like(self.table)
         self.g_edge: Any = None
@@ -261,9 +259,7 @@ def edge_messages(
     table: Tensor | None,
     w: Weights,
     plan: EdgePlan,
-    *,
-    update: bool,
-    propagate: bool,
+    rule: EdgeRule,
     fusion: Fusion,
 ) -> tuple[Tensor, Tensor | None]:
     """`neural_lam.networks.plain.edge_messages` with a network of two layers.
@@ -273,6 +269,6 @@ def edge_messages(
         physics, arXiv:1612.00222.
     """
     output: tuple[Tensor, Tensor | None] = _EdgeMessages.apply(  # type: ignore[no-untyped-call]
-        senders, receivers, edge_state, table, *Parameters.of(w), plan, (update, propagate, fusion)
+        senders, receivers, edge_state, table, *Parameters.of(w), plan, rule, fusion
     )
     return output

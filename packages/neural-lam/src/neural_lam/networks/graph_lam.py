@@ -13,6 +13,7 @@ from neural_lam.networks.grid_network import (
     wide,
 )
 from neural_lam.networks.layers import Save, fusion
+from neural_lam.networks.plain import EdgeRule
 from neural_lam.shell.errors import InputError
 
 __all__ = ["GraphLAM"]
@@ -63,7 +64,7 @@ class GraphLAM(GridNetwork):
         # The edges' state after the last layer would never be read.
         self.processor = nn.ModuleList(
             width.net(
-                self.levels.m2m[0], "m2m", update_edges=layer < num_layers - 1, average=average
+                self.levels.m2m[0], "m2m", EdgeRule(update=layer < num_layers - 1, average=average)
             )
             for layer in range(num_layers)
         )

@@ -21,6 +21,7 @@ from neural_lam.networks.layers import (
     PropagationNet,
     Static,
 )
+from neural_lam.networks.plain import SUMMED, EdgeRule
 from neural_lam.shell.checks import counts
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.showing import in_a_line
@@ -114,7 +115,7 @@ class Width(NamedTuple):
             d,
             num_outputs or d,
             hidden_layers=self.hidden_layers,
-            normalise=num_outputs is None,
+            norm=nn.LayerNorm if num_outputs is None else None,
             fusion=self.fusion,
         )
 
@@ -122,19 +123,17 @@ class Width(NamedTuple):
         self,
         edges: Any,
         kind: str,
-        *,
-        update_edges: bool = True,
-        average: bool = False,
+        rule: EdgeRule = SUMMED,
     ) -> InteractionNet | PropagationNet:
         """Message passing along edges of a kind: ``g2m``, ``m2m``, ``up``, ``down`` or ``m2g``."""
         options: dict[str, Any] = {
             "hidden_layers": self.hidden_layers,
-            "update_edges": update_edges,
+            "rule": rule,
             "fusion": self.fusion,
         }
         if kind in self.propagate:
             return PropagationNet(edges, self.hidden_size, **options)
-        return InteractionNet(edges, self.hidden_size, average=average, **options)
+        return InteractionNet(edges, self.hidden_size, **options)
 
 
 class Codec(nn.Module):
@@ -158,9 +157,9 @@ class Codec(nn.Module):
         self.grid_embedder = width.mlp(num_inputs)
         self.g2m_embedder = width.mlp(graph.g2m.features.shape[1])
         self.m2g_embedder = width.mlp(graph.m2g.features.shape[1])
-        self.encoder = width.net(self.g2m, "g2m", update_edges=False)
+        self.encoder = width.net(self.g2m, "g2m", EdgeRule(update=False))
         self.grid_mlp = width.mlp(d)
-        self.decoder = width.net(self.m2g, "m2g", update_edges=False)
+        self.decoder = width.net(self.m2g, "m2g", EdgeRule(update=False))
         self.output_map = width.mlp(d, num_outputs)
 
     def embed(self) -> tuple[Static, Static]:

@@ -17,6 +17,7 @@ from neural_lam.networks.grid_network import (
     wide,
 )
 from neural_lam.networks.layers import Save, fusion
+from neural_lam.networks.plain import EdgeRule
 from neural_lam.shell.errors import InputError
 
 __all__ = ["KINDS", "EdgeStates", "HiLAM", "Hierarchy", "check_levels"]
@@ -38,7 +39,7 @@ class Hierarchy(nn.Module):
         super().__init__()
         self.initial = nn.ModuleList(width.net(edges, "up") for edges in levels.up)
         self.read_out = nn.ModuleList(
-            width.net(edges, "down", update_edges=False) for edges in levels.down
+            width.net(edges, "down", EdgeRule(update=False)) for edges in levels.down
         )
 
     def up(self, mesh: list[Tensor], up: Sequence[Any]) -> tuple[list[Tensor], EdgeStates]:
@@ -71,19 +72,15 @@ class _Sweep(nn.Module):
     Arguments:
         levels: Of the mesh.
         width: Of the networks.
-        last: Whether the edges' states within levels and up are read no more.
+        rule: For edges within levels and up, whose states nothing reads after the last layer.
     """
 
-    def __init__(self, levels: Levels, width: Width, last: bool) -> None:
+    def __init__(self, levels: Levels, width: Width, rule: EdgeRule) -> None:
         super().__init__()
         self.down = nn.ModuleList(width.net(edges, "down") for edges in levels.down)
         self.within_down = nn.ModuleList(width.net(edges, "m2m") for edges in levels.m2m)
-        self.up = nn.ModuleList(
-            width.net(edges, "up", update_edges=not last) for edges in levels.up
-        )
-        self.within_up = nn.ModuleList(
-            width.net(edges, "m2m", update_edges=not last) for edges in levels.m2m
-        )
+        self.up = nn.ModuleList(width.net(edges, "up", rule) for edges in levels.up)
+        self.within_up = nn.ModuleList(width.net(edges, "m2m", rule) for edges in levels.m2m)
 
     def forward(
         self, mesh: list[Tensor], same: EdgeStates, up: EdgeStates, down: EdgeStates
@@ -152,7 +149,8 @@ class HiLAM(GridNetwork):
         self.levels = Levels(graph, width)
         self.hierarchy = Hierarchy(self.levels, width)
         self.processor = nn.ModuleList(
-            _Sweep(self.levels, width, last=layer == num_layers - 1) for layer in range(num_layers)
+            _Sweep(self.levels, width, EdgeRule(update=layer < num_layers - 1))
+            for layer in range(num_layers)
         )
 
     @property

@@ -17,6 +17,7 @@ from neural_lam.networks.grid_network import (
 )
 from neural_lam.networks.hi_lam import KINDS, EdgeStates, Hierarchy, check_levels
 from neural_lam.networks.layers import Messages, Save, fusion
+from neural_lam.networks.plain import EdgeRule
 
 __all__ = ["HiLAMParallel"]
 
@@ -27,22 +28,22 @@ class _ParallelLayer(nn.Module):
     Arguments:
         levels: Of the mesh.
         width: Of the networks.
-        last: Whether the edges' states within levels and up are read no more.
+        rule: For edges within levels and up, whose states nothing reads after the last layer.
     """
 
-    def __init__(self, levels: Levels, width: Width, last: bool) -> None:
+    def __init__(self, levels: Levels, width: Width, rule: EdgeRule) -> None:
         super().__init__()
         sets = [*levels.m2m, *levels.up, *levels.down]
-        kept = [not last] * (len(sets) - len(levels.down)) + [True] * len(levels.down)
+        rules = [rule] * (len(sets) - len(levels.down)) + [EdgeRule()] * len(levels.down)
         self.messages = nn.ModuleList(
             Messages(
                 edges,
                 width.hidden_size,
                 hidden_layers=width.hidden_layers,
-                update_edges=update,
+                rule=one,
                 fusion=width.fusion,
             )
-            for edges, update in zip(sets, kept, strict=True)
+            for edges, one in zip(sets, rules, strict=True)
         )
         self.node_mlps = nn.ModuleList(width.mlp(2 * width.hidden_size) for _ in levels.m2m)
         count = len(levels.m2m)
@@ -107,7 +108,7 @@ class HiLAMParallel(GridNetwork):
         self.levels = Levels(graph, width)
         self.hierarchy = Hierarchy(self.levels, width)
         self.processor = nn.ModuleList(
-            _ParallelLayer(self.levels, width, last=layer == num_layers - 1)
+            _ParallelLayer(self.levels, width, EdgeRule(update=layer < num_layers - 1))
             for layer in range(num_layers)
         )
 

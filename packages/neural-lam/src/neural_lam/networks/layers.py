@@ -8,6 +8,8 @@ Every layer runs fused (`neural_lam.networks.fused`) where that is possible and 
 """
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 from neural_lam.graphs.graph import EdgeSet
 from neural_lam.networks import fused, plain
 from neural_lam.networks.fused import EdgePlan, Fusion
-from neural_lam.networks.plain import EdgeIndex, Weights
+from neural_lam.networks.plain import SUMMED, EdgeIndex, EdgeRule, Weights
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.showing import in_a_line
 
@@ -75,7 +77,7 @@ class MLP(nn.Module):
         hidden_size: Features between.
         num_outputs: Features out.
         hidden_layers: Layers before the last.
-        normalise: Whether to end in a layer normalisation.
+        norm: Makes the layer that ends it from the number of outputs.
         fusion: How to fuse; plain autograd without.
 
     References:
@@ -92,7 +94,7 @@ class MLP(nn.Module):
         num_outputs: int,
         *,
         hidden_layers: int = 1,
-        normalise: bool = True,
+        norm: Callable[[int], nn.LayerNorm] | None = nn.LayerNorm,
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
@@ -102,7 +104,7 @@ class MLP(nn.Module):
         self.linear = nn.ModuleList(
             nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
         )
-        self.norm = nn.LayerNorm(num_outputs) if normalise else None
+        self.norm = None if norm is None else norm(num_outputs)
         self.fusion = fusion if hidden_layers == 1 else None
 
     @property
@@ -156,24 +158,24 @@ class Edges(nn.Module):
         self.num_senders, self.num_receivers = edges.num_senders, edges.num_receivers
         self._plans: dict[tuple[int, bool, bool, torch.device], EdgePlan] = {}
 
-    def index(self, *, average: bool = False) -> EdgeIndex:
+    def index(self, rule: EdgeRule) -> EdgeIndex:
         """Where the edges start and end."""
-        inverse = self.inverse_degree if average else None
+        inverse = self.inverse_degree if rule.average else None
         return EdgeIndex(self.senders, self.receivers, self.row, inverse)
 
-    def plan(self, most_edges: int, *, static: bool, average: bool) -> EdgePlan:
+    def plan(self, most_edges: int, table: Tensor | None, rule: EdgeRule) -> EdgePlan:
         """Chunks for the fused layers, made once.
 
         Arguments:
             most_edges: In a chunk.
-            static: Whether the edges' first-layer terms come from a table of static rows.
-            average: Whether messages are averaged.
+            table: The edges' first-layer terms, if they come from static rows.
+            rule: What becomes of the messages.
         """
-        shared = static and len(self.features) < len(self.senders)
-        key = (most_edges, shared, average, self.senders.device)
+        shared = table is not None and len(self.features) < len(self.senders)
+        key = (most_edges, shared, rule.average, self.senders.device)
         if key not in self._plans:
             self._plans[key] = fused.plan_edges(
-                self.index(average=average),
+                self.index(rule),
                 self.num_senders,
                 self.num_receivers,
                 len(self.features) if shared else 0,
@@ -203,9 +205,8 @@ class Messages(nn.Module):
         edges: The edges it acts on.
         hidden_size: Features of nodes and edges.
         hidden_layers: Of the network.
-        update_edges: Whether to return the edges' new state :math:`e + e'` too.
-        average: Whether :math:`a` is the mean and not the sum.
-        propagate: Whether :math:`e'` has the sender's state added.
+        rule: What becomes of the messages :math:`e'`: whether the edges' new state
+            :math:`e + e'` is returned too, and whether :math:`a` is their mean.
         fusion: How to fuse; plain autograd without.
     """
 
@@ -215,22 +216,19 @@ class Messages(nn.Module):
         hidden_size: int,
         *,
         hidden_layers: int = 1,
-        update_edges: bool = True,
-        average: bool = False,
-        propagate: bool = False,
+        rule: EdgeRule = SUMMED,
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
         d = hidden_size
         self.mlp = MLP(3 * d, d, d, hidden_layers=hidden_layers, fusion=fusion)
-        self.edges, self.update_edges = edges, update_edges
-        self.average, self.propagate = average, propagate
+        self.edges, self.rule = edges, rule
 
     def project(self, rows: Tensor) -> Static:
         """What the network's first layer makes of static rows ``(U, D)``."""
         weights = self.mlp.weights
         table = F.linear(rows, weights.matrices[0][:, : rows.shape[1]], weights.biases[0])
-        return Static(rows if self.update_edges else None, table)
+        return Static(rows if self.rule.update else None, table)
 
     def forward(
         self, senders: Tensor, receivers: Tensor, edge_state: Tensor | Static
@@ -252,12 +250,11 @@ class Messages(nn.Module):
                 rows,
                 table,
                 self.mlp.weights,
-                self.edges.index(average=self.average),
-                update=self.update_edges,
-                propagate=self.propagate,
+                self.edges.index(self.rule),
+                self.rule,
             )
         most = fusion.chunk_rows(senders) // senders.shape[1]
-        plan = self.edges.plan(most, static=table is not None, average=self.average)
+        plan = self.edges.plan(most, table, self.rule)
         return fused.edge_messages(
             senders,
             receivers,
@@ -265,9 +262,8 @@ class Messages(nn.Module):
             table,
             self.mlp.weights,
             plan,
-            update=self.update_edges,
-            propagate=self.propagate,
-            fusion=fusion,
+            self.rule,
+            fusion,
         )
 
 
@@ -283,8 +279,7 @@ class InteractionNet(nn.Module):
         edges: The edges it acts on.
         hidden_size: Features of nodes and edges.
         hidden_layers: Of both networks.
-        update_edges: Whether to return the edges' new state too.
-        average: Whether messages are averaged and not summed.
+        rule: What becomes of the messages.
         fusion: How to fuse; plain autograd without.
 
     References:
@@ -299,8 +294,7 @@ class InteractionNet(nn.Module):
         hidden_size: int,
         *,
         hidden_layers: int = 1,
-        update_edges: bool = True,
-        average: bool = False,
+        rule: EdgeRule = SUMMED,
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
@@ -309,8 +303,7 @@ class InteractionNet(nn.Module):
             edges,
             d,
             hidden_layers=hidden_layers,
-            update_edges=update_edges,
-            average=average,
+            rule=rule,
             fusion=fusion,
         )
         self.node_mlp = MLP(2 * d, d, d, hidden_layers=hidden_layers, fusion=fusion)
@@ -346,7 +339,7 @@ class PropagationNet(nn.Module):
         edges: The edges it acts on.
         hidden_size: Features of nodes and edges.
         hidden_layers: Of both networks.
-        update_edges: Whether to return the edges' new state too.
+        rule: What becomes of the messages; they are averaged and carry the senders' states.
         fusion: How to fuse; plain autograd without.
 
     References:
@@ -362,7 +355,7 @@ class PropagationNet(nn.Module):
         hidden_size: int,
         *,
         hidden_layers: int = 1,
-        update_edges: bool = True,
+        rule: EdgeRule = SUMMED,
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
@@ -371,9 +364,7 @@ class PropagationNet(nn.Module):
             edges,
             d,
             hidden_layers=hidden_layers,
-            update_edges=update_edges,
-            average=True,
-            propagate=True,
+            rule=replace(rule, average=True, propagate=True),
             fusion=fusion,
         )
         self.node_mlp = MLP(2 * d, d, d, hidden_layers=hidden_layers, fusion=fusion)

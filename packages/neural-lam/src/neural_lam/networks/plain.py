@@ -10,12 +10,13 @@ an edge:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["EdgeIndex", "Weights", "edge_messages", "row_network"]
+__all__ = ["EdgeIndex", "EdgeRule", "Weights", "edge_messages", "row_network"]
 
 EPSILON = 1e-5
 
@@ -61,6 +62,28 @@ class EdgeIndex(NamedTuple):
     inverse_degree: Tensor | None
 
 
+@dataclass(frozen=True)
+class EdgeRule:
+    """What becomes of the messages along a set of edges.
+
+    Arguments:
+        update: Whether they are added to the edges' state, which is returned.
+        average: Whether their mean and not their sum reaches the receivers.
+        propagate: Whether the sender's state is added to each.
+
+    References:
+        Oskarsson et al. (2024), Probabilistic weather forecasting with hierarchical graph neural
+        networks, arXiv:2406.04759.
+    """
+
+    update: bool = True
+    average: bool = False
+    propagate: bool = False
+
+
+SUMMED = EdgeRule()
+
+
 def row_network(x: Tensor, extra: Tensor | None, residual: Tensor | None, w: Weights) -> Tensor:
     """A network on every row of ``[x, extra]``, added to ``residual``.
 
@@ -90,9 +113,7 @@ def edge_messages(
     table: Tensor | None,
     w: Weights,
     index: EdgeIndex,
-    *,
-    update: bool,
-    propagate: bool,
+    rule: EdgeRule,
 ) -> tuple[Tensor, Tensor | None]:
     """Messages along edges: their sum or mean at the receivers, and the edges' new state.
 
@@ -104,8 +125,7 @@ def edge_messages(
         table: For static rows, ``W_e e + b`` of each, ``(U, D)``.
         w: Weights of the message network.
         index: Where the edges start and end.
-        update: Whether to return the edges' new state, ``(E, B, D)``.
-        propagate: Whether a message is added to the state of its sender.
+        rule: What becomes of the messages; the index says whether they are averaged.
 
     References:
         Battaglia et al. (2016), Interaction networks for learning about objects, relations and
@@ -120,12 +140,12 @@ def edge_messages(
     hidden = hidden + F.linear(senders, w_sender).index_select(0, index.senders)
     hidden = hidden + F.linear(receivers, w_receiver).index_select(0, index.receivers)
     messages = w.finish(hidden)
-    if propagate:
+    if rule.propagate:
         messages = messages + senders.index_select(0, index.senders)
     total = messages.new_zeros(receivers.shape).index_add(0, index.receivers, messages)
     if index.inverse_degree is not None:
         total = total * index.inverse_degree[:, None, None].to(total.dtype)
-    if not update:
+    if not rule.update:
         return total, None
     assert edge_state is not None
     if table is not None:

@@ -8,6 +8,7 @@ fitted by least squares at each point. Two harmonics follow the seasons and leav
 single days out. Its memory doesn't grow with the record.
 """
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from neural_lam.predictors.series import Array, Readable, readable
 from neural_lam.shell.errors import InputError
 
-__all__ = ["Climatology", "climatology"]
+__all__ = ["Climatology", "Year", "climatology"]
 
 _HARMONICS = 2
 _BATCH = 64
@@ -43,6 +44,13 @@ class Climatology(NamedTuple):
         return found
 
 
+class Year(Enum):
+    """How means change over the year: not at all, or by its first harmonics."""
+
+    FLAT = "flat"
+    HARMONIC = "harmonic"
+
+
 def _waves(phases: Array, count: int) -> Array:
     """Constant, cosines and sines of the year, ``(T, K)``."""
     k = np.arange(1, count // 2 + 1)
@@ -55,8 +63,7 @@ def climatology(
     slots: NDArray[np.int64],
     phases: Array,
     usable: NDArray[np.bool_] | None = None,
-    *,
-    seasons: bool = False,
+    year: Year = Year.FLAT,
 ) -> Climatology:
     """Fit the means.
 
@@ -65,7 +72,7 @@ def climatology(
         slots: Number of the time of the day, ``(time,)``.
         phases: Part of the year that has passed, ``(time,)``.
         usable: Which times count, ``(time,)``.
-        seasons: Whether to fit harmonics of the year; the record should cover a year.
+        year: Whether to fit harmonics of the year; the record should cover a year.
 
     Raises:
         InputError: A time of the day never occurs.
@@ -77,7 +84,7 @@ def climatology(
     """
     series = readable(fields)
     usable = np.ones(series.length, dtype=bool) if usable is None else usable
-    num_slots, count = int(slots.max()) + 1, 1 + 2 * _HARMONICS * seasons
+    num_slots, count = int(slots.max()) + 1, 1 + 2 * _HARMONICS * (year is Year.HARMONIC)
     seen = np.bincount(slots[usable], minlength=num_slots)
     if (seen < count).any():
         raise InputError(

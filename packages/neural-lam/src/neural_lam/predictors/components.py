@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.predictors.series import Array, Readable, centres, readable
 from neural_lam.shell.errors import InputError
 
@@ -55,7 +56,7 @@ class ComponentForecast(NamedTuple):
         period: States a day.
         inside: Where forecasts are made, ``(V, y, x)``.
         outside: Where the boundary is, ``(V, y, x)``.
-        sees_boundary: Whether the future boundary is given.
+        future: Whether the future boundary is given.
 
     References:
         Hoerl & Kennard (1970), Ridge regression, doi.org/10.1080/00401706.1970.10488634.
@@ -68,7 +69,7 @@ class ComponentForecast(NamedTuple):
     period: int
     inside: NDArray[np.bool_]
     outside: NDArray[np.bool_]
-    sees_boundary: bool
+    future: FutureBoundary
 
 
 def _components(rows: Array, size: int) -> Array:
@@ -85,11 +86,18 @@ def _components(rows: Array, size: int) -> Array:
 
 
 def _component_features(
-    inner: Array, frame: Array, times: NDArray[np.int64], lead: int, period: int, sees: bool
+    inner: Array,
+    frame: Array,
+    times: NDArray[np.int64],
+    lead: int,
+    period: int,
+    future: FutureBoundary,
 ) -> Array:
     known = times + last_known_day(lead, period)[-1]
     parts = [inner[times], inner[times - 1], inner[known], frame[times], frame[known]]
-    return np.concatenate([*parts, frame[times + lead]] if sees else parts, axis=1)
+    return np.concatenate(
+        [*parts, frame[times + lead]] if future is FutureBoundary.GIVEN else parts, axis=1
+    )
 
 
 class _Projected(NamedTuple):
@@ -135,7 +143,7 @@ def fit_components(
     *,
     period: int,
     chosen_from: int,
-    sees_boundary: bool = True,
+    future: FutureBoundary = FutureBoundary.GIVEN,
     exists: NDArray[np.bool_] | None = None,
     sizes: tuple[int, ...] = (10, 20, 40),
     ridges: tuple[float, ...] = (1e1, 1e2, 1e3, 1e4),
@@ -149,7 +157,7 @@ def fit_components(
         num_steps: Lead times.
         period: States a day.
         chosen_from: First of the times that aren't fitted, but choose.
-        sees_boundary: Whether the future boundary is given.
+        future: Whether the future boundary is given.
         exists: Where each variable exists, ``(V, y, x)``.
         sizes: Numbers of components to choose from.
         ridges: To choose from, for features of unit variance.
@@ -189,22 +197,20 @@ def fit_components(
                 f"too few times for the component forecast: {chosen_from} of {fields.length}"
             )
         solved, size = _fit_lead(
-            data, fitted, held_out, _features_of(data, lead, period, sees_boundary), lead,
+            data, fitted, held_out, _features_of(data, lead, period, future), lead,
             sizes, ridges,
         )  # fmt: skip
         weights.append(solved)
         chosen.append(size)
-    return ComponentForecast(
-        bases[0], bases[1], weights, chosen, period, inside, outside, sees_boundary
-    )
+    return ComponentForecast(bases[0], bases[1], weights, chosen, period, inside, outside, future)
 
 
 def _features_of(
-    data: _Projected, lead: int, period: int, sees: bool
+    data: _Projected, lead: int, period: int, future: FutureBoundary
 ) -> Callable[[NDArray[np.int64], int], Array]:
     def features(times: NDArray[np.int64], size: int) -> Array:
         parts = data.inner[:, :size], data.frame[:, :size]
-        return _component_features(*parts, times, lead, period, sees)
+        return _component_features(*parts, times, lead, period, future)
 
     return features
 
@@ -249,7 +255,7 @@ def forecast_components(fitted: ComponentForecast, past: Array, boundary: Array)
     for lead, (weights, size) in enumerate(zip(fitted.weights, fitted.sizes, strict=True), 1):
         x = _component_features(
             inner[:, :size], frame[:, :size], np.array([now]), lead, fitted.period,
-            fitted.sees_boundary,
+            fitted.future,
         )  # fmt: skip
         found[lead - 1][fitted.inside] = inside[now] + x[0] @ weights
     return found

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.shell.errors import InputError
 
 __all__ = [
@@ -297,7 +298,7 @@ def fit_day_guess(
     period: int,
     num_components: int = 5,
     num_blocks: int = 4,
-    sees_boundary: bool = True,
+    future: FutureBoundary = FutureBoundary.GIVEN,
     num_fitted: int | None = None,
     strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0),
 ) -> DayGuess:
@@ -313,7 +314,7 @@ def fit_day_guess(
         period: States a day.
         num_components: Principal components that the first stage sees.
         num_blocks: Parts of the period for cross-fitting.
-        sees_boundary: Whether the future boundary is given.
+        future: Whether the future boundary is given.
         num_fitted: States that are fitted; by default all.
         strengths: Ridges to choose from, relative to the power of each feature.
 
@@ -326,9 +327,7 @@ def fit_day_guess(
     num_fitted = len(states) if num_fitted is None else num_fitted
     least = 3 * period + num_blocks * (period + 2)
     if num_fitted < least:
-        raise InputError(
-            f"a guess from the day before needs {least} states to fit, got {num_fitted}"
-        )
+        raise InputError(f"a guess from the day before needs {least} states, got {num_fitted}")
     inside = interior > 0
     states, scale = _in_units_of_change(states.double(), inside, period, num_fitted)
     changes = states[period:] - states[:-period]
@@ -348,38 +347,51 @@ def fit_day_guess(
         torch.tensor([*(part.start for part in blocks.parts), count]) + period + 1,
         torch.zeros(period, 1),
         shape,
-        sees_boundary,
+        future is FutureBoundary.GIVEN,
     )
-    maps, stencils, residual = [], [], []
-    for lead in range(1, period + 1):
-        seen = _seen(states, changes, lead, times, period)
-        features, target = guess_features(seen, guess), seen.future.flatten(1) @ guess.target_basis
-        first, crossed = _first_stage(features, target, blocks, strengths)
-        # The second stage weighs first-stage fields of unseen times, here and in forecasts.
-        fields = (crossed @ guess.target_basis.T).reshape(seen.now.shape)
-        normal = _normal_equations(fields, seen, inside, shape)
-        later = _Normal(*(part[:0] for part in normal))
-        if len(after):
-            then = _seen(states, changes, lead, after, period)
-            later = _normal_equations(_first_fields(then, guess, first[-1]), then, inside, shape)
-        chosen = _choose(normal, later, blocks)
-        maps.append(torch.stack(first))
-        stencils.append(torch.stack(chosen.weights))
-        residual.append((chosen.left_out / (count * inside.sum())).sqrt())
+    data = _Times(inside, states, changes, times, after)
+    leads = [_fit_lead(data, guess, blocks, lead, strengths) for lead in range(1, period + 1)]
+    maps, stencils, left_out = zip(*leads, strict=True)
     return _single(
         guess._replace(
             maps=torch.stack(maps, 1),
             stencils=torch.stack(stencils, 1),
-            residual=torch.stack(residual),
+            residual=(torch.stack(left_out) / (count * inside.sum())).sqrt(),
         )
     )
 
 
+class _Times(NamedTuple):
+    """States, their changes within a day, and the analysis times that are fitted or choose."""
+
+    inside: Tensor
+    states: Tensor
+    changes: Tensor
+    fitted: Tensor
+    after: Tensor
+
+
+def _fit_lead(
+    data: _Times, guess: DayGuess, blocks: _Blocks, lead: int, strengths: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """First and second stage of a lead time, and the squared error of left-out times, ``(V,)``."""
+    seen = _seen(data.states, data.changes, lead, data.fitted, guess.period)
+    features, target = guess_features(seen, guess), seen.future.flatten(1) @ guess.target_basis
+    first, crossed = _first_stage(features, target, blocks, strengths)
+    # The second stage weighs first-stage fields of unseen times, here and in forecasts.
+    fields = (crossed @ guess.target_basis.T).reshape(seen.now.shape)
+    normal = _normal_equations(fields, seen, data.inside, guess.shape)
+    later = _Normal(*(part[:0] for part in normal))
+    if len(data.after):
+        then = _seen(data.states, data.changes, lead, data.after, guess.period)
+        shown = _first_fields(then, guess, first[-1])
+        later = _normal_equations(shown, then, data.inside, guess.shape)
+    weights, left_out, _ = _choose(normal, later, blocks)
+    return torch.stack(first), torch.stack(weights), left_out
+
+
 def _single(guess: DayGuess) -> DayGuess:
-    """The guess with floating-point tensors in single precision."""
-    parts: dict[str, Any] = {
-        name: value.float()
-        for name, value in guess._asdict().items()
-        if isinstance(value, Tensor) and value.is_floating_point()
-    }
+    """The guess in single precision."""
+    tensors = {n: value for n, value in guess._asdict().items() if isinstance(value, Tensor)}
+    parts: dict[str, Any] = {n: t.float() for n, t in tensors.items() if t.is_floating_point()}
     return guess._replace(**parts)

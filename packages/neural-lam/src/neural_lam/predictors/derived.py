@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neural_lam.graphs.sides import Sides
+
 __all__ = [
     "DERIVATIVES",
     "Derived",
@@ -27,9 +29,9 @@ __all__ = [
 ]
 
 
-def _neighbours(image: Tensor, *, wraps: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _neighbours(image: Tensor, sides: Sides) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Centre, next row, row before, next column, column before, of the inner points."""
-    if wraps:
+    if sides is Sides.JOINED:
         image = F.pad(image, (1, 1, 0, 0), mode="circular")
     return (
         image[..., 1:-1, 1:-1],
@@ -40,27 +42,27 @@ def _neighbours(image: Tensor, *, wraps: bool) -> tuple[Tensor, Tensor, Tensor, 
     )
 
 
-def _ringed(inner: Tensor, *, wraps: bool) -> Tensor:
+def _ringed(inner: Tensor, sides: Sides) -> Tensor:
     """Inner points with zeros on the ring around them."""
-    return F.pad(inner, (0, 0, 1, 1) if wraps else (1, 1, 1, 1))
+    return F.pad(inner, (0, 0, 1, 1) if sides is Sides.JOINED else (1, 1, 1, 1))
 
 
-def laplacian(image: Tensor, *, wraps: bool = False) -> Tensor:
+def laplacian(image: Tensor, sides: Sides = Sides.APART) -> Tensor:
     """Five-point Laplacian of images ``(B, C, y, x)``, zero on the outermost ring."""
-    centre, north, south, east, west = _neighbours(image, wraps=wraps)
-    return _ringed(north + south + east + west - 4 * centre, wraps=wraps)
+    centre, north, south, east, west = _neighbours(image, sides)
+    return _ringed(north + south + east + west - 4 * centre, sides)
 
 
-def gradient_x(image: Tensor, *, wraps: bool = False) -> Tensor:
+def gradient_x(image: Tensor, sides: Sides = Sides.APART) -> Tensor:
     """Central difference along the columns of images ``(B, C, y, x)``."""
-    _, _, _, east, west = _neighbours(image, wraps=wraps)
-    return _ringed((east - west) / 2, wraps=wraps)
+    _, _, _, east, west = _neighbours(image, sides)
+    return _ringed((east - west) / 2, sides)
 
 
-def gradient_y(image: Tensor, *, wraps: bool = False) -> Tensor:
+def gradient_y(image: Tensor, sides: Sides = Sides.APART) -> Tensor:
     """Central difference along the rows of images ``(B, C, y, x)``."""
-    _, north, south, _, _ = _neighbours(image, wraps=wraps)
-    return _ringed((north - south) / 2, wraps=wraps)
+    _, north, south, _, _ = _neighbours(image, sides)
+    return _ringed((north - south) / 2, sides)
 
 
 DERIVATIVES: dict[str, Callable[..., Tensor]] = {
@@ -87,14 +89,14 @@ class DerivedScales(NamedTuple):
 
 
 def derived_scales(
-    names: list[str], states: Tensor, changes: Tensor, shape: tuple[int, int], *, wraps: bool
+    names: list[str], states: Tensor, changes: Tensor, shape: tuple[int, int], sides: Sides
 ) -> dict[str, DerivedScales]:
     """Usual sizes, from states and one-step changes ``(N, G, V)`` of a regular grid."""
 
     def size(field: Tensor, name: str) -> Tensor:
         image = field.transpose(1, 2).reshape(len(field), -1, *shape)
-        derived = DERIVATIVES[name](image, wraps=wraps)
-        inner = derived[..., 1:-1, :] if wraps else derived[..., 1:-1, 1:-1]
+        derived = DERIVATIVES[name](image, sides)
+        inner = derived[..., 1:-1, :] if sides is Sides.JOINED else derived[..., 1:-1, 1:-1]
         rows = inner.transpose(0, 1).flatten(1)
         # Beside points where a feature doesn't exist nothing can be derived.
         counted = ~rows.isnan()
@@ -112,16 +114,19 @@ class Derived(nn.Module):
     Arguments:
         scales: Usual sizes, by the name of what is derived.
         shape: Rows and columns of the grid.
-        wraps: Whether the last column is followed by the first.
+        sides: Whether the last column is followed by the first.
     """
 
     scale: Tensor
 
     def __init__(
-        self, scales: Mapping[str, DerivedScales], shape: tuple[int, int], *, wraps: bool = False
+        self,
+        scales: Mapping[str, DerivedScales],
+        shape: tuple[int, int],
+        sides: Sides = Sides.APART,
     ) -> None:
         super().__init__()
-        self.names, self.shape, self.wraps = list(scales), shape, wraps
+        self.names, self.shape, self.sides = list(scales), shape, sides
         both = [torch.stack(tuple(scale)) for scale in scales.values()]
         self.register_buffer("scale", torch.stack(both))
 
@@ -135,7 +140,7 @@ class Derived(nn.Module):
         both = torch.stack((state, state - previous), dim=2)
         nodes, batch, _, num_variables = both.shape
         image = both.permute(1, 2, 3, 0).reshape(2 * batch, num_variables, *self.shape)
-        found = [DERIVATIVES[name](image, wraps=self.wraps) for name in self.names]
+        found = [DERIVATIVES[name](image, self.sides) for name in self.names]
         fields = torch.stack([f.reshape(batch, 2, num_variables, nodes) for f in found], dim=1)
         # Beyond what training can have shown, a spike says no more than that it is one.
         scaled = _LIMIT * torch.tanh(fields / self.scale[..., None] / _LIMIT)

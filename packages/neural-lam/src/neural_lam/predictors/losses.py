@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neural_lam.graphs.sides import Sides
 from neural_lam.predictors.derived import laplacian
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.showing import in_a_line
@@ -115,13 +116,13 @@ class LossGrid(NamedTuple):
 
     Arguments:
         shape: Rows and columns of the grid, if it has them.
-        wraps: Whether the last column is followed by the first.
+        sides: Whether the last column is followed by the first.
         difference_std: Of one-step changes, ``(V,)``.
         laplacian_std: Of their Laplacians, ``(V,)``, if the grid is regular.
     """
 
     shape: tuple[int, int] | None
-    wraps: bool
+    sides: Sides
     difference_std: Tensor
     laplacian_std: Tensor | None
 
@@ -235,7 +236,7 @@ class ScaleBalanced(Loss):
         assert self.grid is not None
         assert self.grid.shape is not None
         image = fields.transpose(-1, -2).reshape(-1, fields.shape[-1], *self.grid.shape)
-        derived = laplacian(image, wraps=self.grid.wraps).flatten(2).transpose(1, 2)
+        derived = laplacian(image, self.grid.sides).flatten(2).transpose(1, 2)
         return derived.reshape(fields.shape)
 
     def __call__(self, forecast: Tensor, truth: Tensor, spread: Tensor, nodes: Tensor) -> Tensor:

@@ -6,16 +6,35 @@ a network. Beyond the edge of a grid lie the values of the edge, around the glob
 other side.
 """
 
-from typing import NamedTuple
+from enum import Enum
+from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from neural_lam.graphs.sides import Sides
 from neural_lam.predictors.series import Array, Readable, centres, readable
 from neural_lam.shell.errors import InputError
+from neural_lam.shell.showing import in_a_line
 
-__all__ = ["LinearStencil", "fit_stencil", "roll_stencil", "stencil_residual"]
+__all__ = [
+    "LinearGuess",
+    "LinearStencil",
+    "Points",
+    "fit_stencil",
+    "roll_stencil",
+    "stencil_residual",
+]
+
+
+class Points(Enum):
+    """Which points around a point a stencil sees."""
+
+    SQUARE = "square"
+    CROSS = "cross"
 
 
 class LinearStencil(NamedTuple):
@@ -25,8 +44,8 @@ class LinearStencil(NamedTuple):
         weights: ``(features, V)``.
         width: Of the boundary.
         reach: Grid points from the middle of the square to its edge.
-        cross: Whether it sees only the points straight to the north, south, east and west.
-        wraps: Whether the last column is followed by the first.
+        points: All of the square, or only those straight to the north, south, east and west.
+        sides: Whether the last column is followed by the first.
         exists: Where each variable exists, ``(V, y, x)``; by default everywhere.
 
     References:
@@ -37,8 +56,8 @@ class LinearStencil(NamedTuple):
     weights: Array
     width: int
     reach: int
-    cross: bool = False
-    wraps: bool = False
+    points: Points = Points.SQUARE
+    sides: Sides = Sides.APART
     exists: NDArray[np.bool_] | None = None
 
     def features(self, now: Array, before: Array) -> Array:
@@ -47,13 +66,14 @@ class LinearStencil(NamedTuple):
         if beyond:
             rows = ((0, 0), (beyond, beyond), (0, 0))
             columns = ((0, 0), (0, 0), (beyond, beyond))
-            now = np.pad(np.pad(now, rows, "edge"), columns, "wrap" if self.wraps else "edge")
+            beside: Literal["wrap", "edge"] = "wrap" if self.sides is Sides.JOINED else "edge"
+            now = np.pad(np.pad(now, rows, "edge"), columns, beside)
         squares = sliding_window_view(
             inner(now, max(0, self.width - self.reach)), (side, side), axis=(-2, -1)
         )
         height, width = squares.shape[1:3]
         around = squares.transpose(1, 2, 0, 3, 4)
-        if self.cross:
+        if self.points is Points.CROSS:
             straight = np.arange(-self.reach, self.reach + 1) == 0
             around = around[..., straight[:, None] | straight]
         around = around.reshape(height, width, -1)
@@ -104,8 +124,8 @@ def fit_stencil(
     num_times: int = 200,
     ridges: tuple[float, ...] = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
     num_steps: int = 8,
-    cross: bool = False,
-    wraps: bool = False,
+    points: Points = Points.SQUARE,
+    sides: Sides = Sides.APART,
     exists: NDArray[np.bool_] | None = None,
 ) -> LinearStencil:
     """Ridge regression over all interior points, its ridge chosen by how well it rolls out.
@@ -121,8 +141,8 @@ def fit_stencil(
         num_times: About how many times to fit.
         ridges: To choose from, relative to each feature's own power.
         num_steps: Of the rollouts.
-        cross: Whether to see only the points straight to the north, south, east and west.
-        wraps: Whether the last column is followed by the first.
+        points: All of the square, or only those straight to the north, south, east and west.
+        sides: Whether the last column is followed by the first.
         exists: Where each variable exists, ``(V, y, x)``.
 
     Raises:
@@ -135,7 +155,7 @@ def fit_stencil(
     shape = fields.read(0, 1).shape[-2:]
     if not 1 <= reach < min(shape):
         raise InputError(f"reach must be from 1 to less than {min(shape)}, got {reach}")
-    stencil = LinearStencil(np.zeros(0), width, reach, cross, wraps, exists)
+    stencil = LinearStencil(np.zeros(0), width, reach, points, sides, exists)
     fitted = int(0.8 * fields.length) if len(ridges) > 1 else fields.length
     times = centres(fields, 1, fitted - 1, 1, 1)
     starts = centres(fields, fitted, fields.length, 1, num_steps) if len(ridges) > 1 else times
@@ -206,3 +226,50 @@ def roll_stencil(stencil: LinearStencil, initial: Array, boundary: Array) -> Arr
         before, now = now, following
         states.append(following)
     return np.stack(states)
+
+
+class LinearGuess(nn.Module):
+    """The next state of a linear stencil, from anomalies in a square around each node.
+
+    Beyond the edge of the grid lie the values of the edge, around the globe those of the other
+    side.
+
+    Arguments:
+        kernel: Weights on the state, ``(V, V, K, K)``.
+        previous: Weights on the state before, ``(V, V)``.
+        mean: From which anomalies are counted, ``(G, V)``.
+        shape: Rows and columns of the grid.
+        sides: Whether the last column is followed by the first.
+    """
+
+    __str__ = in_a_line
+
+    kernel: Tensor
+    previous: Tensor
+    mean: Tensor
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        previous: Tensor,
+        mean: Tensor,
+        shape: tuple[int, int],
+        sides: Sides = Sides.APART,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("kernel", kernel)
+        self.register_buffer("previous", previous)
+        self.register_buffer("mean", mean.unsqueeze(1))
+        self.shape, self.sides = shape, sides
+
+    def forward(self, state: Tensor, previous: Tensor) -> Tensor:
+        """The next state, ``(G, B, V)``."""
+        by_feature = (state - self.mean).permute(1, 2, 0)
+        anomaly = by_feature.reshape(*by_feature.shape[:2], *self.shape)
+        reach = self.kernel.shape[-1] // 2
+        beside = "circular" if self.sides is Sides.JOINED else "replicate"
+        beyond = nn.functional.pad(anomaly, (reach, reach, 0, 0), mode=beside)
+        beyond = nn.functional.pad(beyond, (0, 0, reach, reach), mode="replicate")
+        following = nn.functional.conv2d(beyond, self.kernel)
+        before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
+        return following.flatten(2).permute(2, 0, 1) + before + self.mean

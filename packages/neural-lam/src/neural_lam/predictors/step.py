@@ -1,13 +1,14 @@
 r"""Step predictors: from a state to the next, built by wrapping.
 
 All see states ``(G, B, V)``, node first. A step predictor takes the current state, the one
-before, the forcing window ``(G, B, F)``, the true state of the next time, of which only the
-boundary may be read, and what `prepare` returned.
+before (or all that it needs, ``(H, G, B, V)``), the forcing window ``(G, B, F)``, the true state of
+the next time, of which only the boundary may be read, and what `prepare` returned.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.predictors.derived import Derived
 from neural_lam.predictors.heads import HeadModule, IncrementHead
+from neural_lam.predictors.stencil import LinearGuess
 from neural_lam.shell.errors import InputError
 from neural_lam.shell.showing import in_a_line
 
 __all__ = [
     "BoundaryForced",
     "Clamped",
-    "LinearGuess",
+    "Correcting",
     "Masked",
     "Residual",
+    "Sight",
     "Standardised",
     "StepPredictor",
     "correcting",
@@ -49,56 +52,33 @@ class StepPredictor(nn.Module, ABC):
         """The next state, ``(G, B, V)``."""
 
 
-class LinearGuess(nn.Module):
-    """The next state of a linear stencil, from anomalies in a square around each node.
+class Correcting(StepPredictor):
+    """A step predictor that corrects a first guess by a network.
 
-    Beyond the edge of the grid lie the values of the edge, around the globe those of the other
-    side.
-
-    Arguments:
-        kernel: Weights on the state, ``(V, V, K, K)``.
-        previous: Weights on the state before, ``(V, V)``.
-        mean: From which anomalies are counted, ``(G, V)``.
-        shape: Rows and columns of the grid.
-        wraps: Whether the last column is followed by the first.
+    In evaluation `correction` says how much of the correction counts: nothing where it is zero.
     """
 
-    __str__ = in_a_line
-
-    kernel: Tensor
-    previous: Tensor
-    mean: Tensor
-
-    def __init__(
-        self,
-        kernel: Tensor,
-        previous: Tensor,
-        mean: Tensor,
-        shape: tuple[int, int],
-        *,
-        wraps: bool = False,
-    ) -> None:
-        super().__init__()
-        self.register_buffer("kernel", kernel)
-        self.register_buffer("previous", previous)
-        self.register_buffer("mean", mean.unsqueeze(1))
-        self.shape, self.wraps = shape, wraps
-
-    def forward(self, state: Tensor, previous: Tensor) -> Tensor:
-        """The next state, ``(G, B, V)``."""
-        by_feature = (state - self.mean).permute(1, 2, 0)
-        anomaly = by_feature.reshape(*by_feature.shape[:2], *self.shape)
-        reach = self.kernel.shape[-1] // 2
-        beyond = nn.functional.pad(
-            anomaly, (reach, reach, 0, 0), mode="circular" if self.wraps else "replicate"
-        )
-        beyond = nn.functional.pad(beyond, (0, 0, reach, reach), mode="replicate")
-        following = nn.functional.conv2d(beyond, self.kernel)
-        before = torch.einsum("gbv,wv->gbw", previous - self.mean, self.previous)
-        return following.flatten(2).permute(2, 0, 1) + before + self.mean
+    correction: Tensor
 
 
-class Residual(StepPredictor):
+@dataclass(frozen=True)
+class Sight:
+    """What a network sees beside the state.
+
+    Arguments:
+        look_ahead: Whether it sees the boundary of the next time.
+        show_change: Whether it sees the last change in its own units instead of the state before,
+            from which it would have to find small differences.
+    """
+
+    look_ahead: bool = False
+    show_change: bool = False
+
+
+NEITHER = Sight()
+
+
+class Residual(Correcting):
     r"""Predicts the change, :math:`X_{t+1} = X_t + \sigma_\Delta f(\cdot) + \mu_\Delta`.
 
     With a first guess :math:`g`, it predicts what that leaves,
@@ -115,9 +95,7 @@ class Residual(StepPredictor):
         interior: 1 where the forecast is made, 0 on the boundary, ``(G,)``.
         difference_mean: Of one-step differences in the state's units, ``(V,)``.
         difference_std: Likewise.
-        look_ahead: Whether the network sees the boundary of the next time.
-        show_change: Whether the network sees the last change in its own units instead of
-            the state before, from which it would have to find small differences.
+        sight: What the network sees beside the state.
         guess: First guess of the next state.
         head: How the network's output is read; by default as an increment in the units of
             ``difference_std``.
@@ -128,7 +106,6 @@ class Residual(StepPredictor):
         arXiv:2212.12794.
     """
 
-    correction: Tensor
     static: Tensor
     frame: Tensor
     difference_mean: Tensor
@@ -142,14 +119,13 @@ class Residual(StepPredictor):
         difference_mean: Tensor,
         difference_std: Tensor,
         *,
-        look_ahead: bool = False,
-        show_change: bool = False,
+        sight: Sight = NEITHER,
         guess: LinearGuess | None = None,
         head: HeadModule | None = None,
         derived: Derived | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.look_ahead, self.show_change = network, look_ahead, show_change
+        self.network, self.sight = network, sight
         self.guess, self.derived = guess, derived
         self.head = IncrementHead(difference_std) if head is None else head
         self.register_buffer("correction", torch.ones_like(difference_std[:1]))
@@ -168,9 +144,9 @@ class Residual(StepPredictor):
         """The next state, ``(G, B, V)``."""
         mean, std = self.difference_mean, self.difference_std
         expected = state + mean if self.guess is None else self.guess(state, previous)
-        earlier = (state - previous - mean) / std if self.show_change else previous
+        earlier = (state - previous - mean) / std if self.sight.show_change else previous
         parts = [state, earlier, forcing, self.static.expand(-1, state.shape[1], -1)]
-        if self.look_ahead:
+        if self.sight.look_ahead:
             parts.append(self.frame * (boundary - state) / std)
         if self.guess is not None:
             parts.append((expected - state) / std)
@@ -184,23 +160,23 @@ class Residual(StepPredictor):
         return torch.where(self.correction > 0, following, expected)
 
 
-def keep_correction(predictor: nn.Module, *, used: bool) -> None:
-    """Ship the network's corrections, or the first guess alone."""
+def keep_correction(predictor: nn.Module, used: float) -> None:
+    """Ship the network's corrections (1), or the first guess alone (0)."""
     for module in predictor.modules():
-        if isinstance(module, Residual):
-            module.correction.fill_(float(used))
+        if isinstance(module, Correcting):
+            module.correction.fill_(used)
 
 
 def correction_used(model: nn.Module) -> bool:
     """Whether a network's corrections are used, and not the first guess alone."""
-    found = [module for module in model.modules() if isinstance(module, Residual)]
-    return all(bool(module.correction > 0) for module in found)
+    found = [module for module in model.modules() if isinstance(module, Correcting)]
+    return all(bool((module.correction > 0).any()) for module in found)
 
 
 @contextmanager
 def correcting(predictor: nn.Module, used: float) -> Iterator[None]:
     """Use the network's corrections (1) or the first guess alone (0) within."""
-    found = [module for module in predictor.modules() if isinstance(module, Residual)]
+    found = [module for module in predictor.modules() if isinstance(module, Correcting)]
     before = [module.correction.clone() for module in found]
     for module in found:
         module.correction.fill_(used)

@@ -4,18 +4,23 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from neural_lam.data.domain import Domain, Guess, frame_width
+from neural_lam.data.domain import Domain, Guess
+from neural_lam.fields.areas import frame_width
 from neural_lam.graphs.graph import Graph
+from neural_lam.graphs.sides import Sides
 from neural_lam.networks.grid_network import GridNetwork, start_at_zero
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.predictors.derived import Derived, DerivedScales
-from neural_lam.predictors.direct import DirectPredictor
+from neural_lam.predictors.direct import DirectPredictor, DirectResidual
 from neural_lam.predictors.heads import Head, HeadParts, Increment
+from neural_lam.predictors.stencil import LinearGuess
 from neural_lam.predictors.step import (
+    NEITHER,
     BoundaryForced,
     Clamped,
-    LinearGuess,
     Masked,
     Residual,
+    Sight,
     Standardised,
     StepPredictor,
 )
@@ -28,8 +33,7 @@ def build_predictor(
     domain: Domain,
     network: Callable[[Graph, int, int], GridNetwork],
     *,
-    look_ahead: bool = False,
-    show_change: bool = False,
+    sight: Sight = NEITHER,
     head: Head | None = None,
     bounds: tuple[Tensor, Tensor] | None = None,
 ) -> StepPredictor:
@@ -38,8 +42,7 @@ def build_predictor(
     Arguments:
         domain: Graph, static fields and statistics.
         network: Makes the network from the graph and the numbers of inputs and outputs.
-        look_ahead: Whether the network sees the boundary of the next time.
-        show_change: Whether it sees the last change instead of the state before.
+        sight: What the network sees beside the state.
         head: How the network's output is read; by default as an increment.
         bounds: Least and largest value of each variable, infinite where there is none, which the
             forecast keeps smoothly, see `neural_lam.predictors.step.Clamped`.
@@ -48,7 +51,7 @@ def build_predictor(
     num_states = len(mean)
     guess, derived = domain.guess, _derived(domain)
     num_inputs = (
-        (2 + look_ahead + (guess is not None)) * num_states
+        (2 + sight.look_ahead + (guess is not None)) * num_states
         + len(domain.forcing_mean)
         + domain.static.shape[1]
         + (0 if derived is None else derived.num_features)
@@ -62,16 +65,22 @@ def build_predictor(
         domain.interior,
         difference_mean / std,
         difference_std / std,
-        look_ahead=look_ahead,
-        show_change=show_change,
+        sight=sight,
         guess=None if guess is None else _linear_guess(guess, domain.graph),
         head=(Increment() if head is None else head).build(_head_parts(domain)),
         derived=derived,
     )
-    inner: StepPredictor = residual
+    return _wrapped(residual, domain, bounds)
+
+
+def _wrapped(
+    inner: StepPredictor, domain: Domain, bounds: tuple[Tensor, Tensor] | None
+) -> StepPredictor:
+    """A predictor of standardised states in physical units, with boundary, bounds and masks."""
+    mean, std = domain.statistics[:2]
     if bounds is not None:
         # As published, the soft edge is as wide as the standardised variable's unit.
-        inner = Clamped(residual, *((bound - mean) / std for bound in bounds))
+        inner = Clamped(inner, *((bound - mean) / std for bound in bounds))
     physical = Standardised(inner, mean, std, domain.forcing_mean, domain.forcing_std)
     predictor: StepPredictor = BoundaryForced(physical, domain.interior)
     return predictor if domain.mask is None else Masked(predictor, domain.mask, mean)
@@ -79,7 +88,7 @@ def build_predictor(
 
 def _linear_guess(guess: Guess, graph: Graph) -> LinearGuess:
     parts = guess.kernel, guess.previous, guess.mean
-    return LinearGuess(*parts, guess.shape, wraps=graph.wraps)
+    return LinearGuess(*parts, guess.shape, Sides(graph.wraps))
 
 
 def _derived(domain: Domain) -> Derived | None:
@@ -92,7 +101,7 @@ def _derived(domain: Domain) -> Derived | None:
         name: DerivedScales(found.std / std, found.change_std / std)
         for name, found in domain.derived.items()
     }
-    return Derived(scales, shape, wraps=domain.graph.wraps)
+    return Derived(scales, shape, Sides(domain.graph.wraps))
 
 
 def _head_parts(domain: Domain) -> HeadParts:
@@ -109,8 +118,8 @@ def _head_parts(domain: Domain) -> HeadParts:
 def build_direct_predictor(
     domain: Domain,
     network: Callable[[Graph, int, int], GridNetwork],
-    *,
-    held_boundary: bool = False,
+    future: FutureBoundary = FutureBoundary.GIVEN,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> DirectPredictor:
     """A predictor of every lead time within a day, in physical units, on a domain.
 
@@ -120,17 +129,15 @@ def build_direct_predictor(
     guess = domain.day_guess
     if guess is None:
         raise InputError("a direct forecaster needs data with day_components of at least 1")
-    if guess.sees_boundary == held_boundary:
+    if guess.sees_boundary != (future is FutureBoundary.GIVEN):
         raise InputError("model and data must agree on held_boundary")
-    num_states = len(domain.statistics.mean)
-    num_inputs = DirectPredictor.num_inputs(
-        num_states, len(domain.forcing_mean), domain.static.shape[1]
+    num_inputs = DirectResidual.num_inputs(
+        len(domain.statistics.mean), len(domain.forcing_mean), domain.static.shape[1]
     )
-    return DirectPredictor(
-        network(domain.graph, num_inputs, num_states),
-        guess,
+    residual = DirectResidual(
+        network(domain.graph, num_inputs, len(domain.statistics.mean)),
+        guess._replace(scale=guess.scale / domain.statistics.std),
         domain.static,
         domain.interior,
-        domain.forcing_mean,
-        domain.forcing_std,
     )
+    return DirectPredictor(_wrapped(residual, domain, bounds))

@@ -10,6 +10,7 @@ from neural_lam.data.domain import Domain
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.graph import Graph
 from neural_lam.networks.grid_network import GridNetwork
+from neural_lam.predictors.boundary import FutureBoundary
 from neural_lam.predictors.direct import DirectPredictor, damping_factors
 from neural_lam.predictors.losses import scaled_square_error
 from neural_lam.shell.randomness import keyed_generator
@@ -58,7 +59,7 @@ class DirectForecaster(GriddedForecaster):
         Raises:
             InputError: The domain has no guess from the day before, or one of another boundary.
         """
-        return build_direct_predictor(domain, self.network, held_boundary=self.held_boundary)
+        return build_direct_predictor(domain, self.network, FutureBoundary(self.held_boundary))
 
     def _forecast(self, batch: Batch, leads: Tensor) -> Tensor:
         found: Tensor = self.predictor(
@@ -72,8 +73,9 @@ class DirectForecaster(GriddedForecaster):
 
     def score_scale(self, num_steps: int) -> Tensor:
         """What the linear guess leaves at each lead time, ``(T, V)``."""
-        guess = cast(DirectPredictor, self.predictor).guess
-        return guess.residual[:num_steps] * guess.scale
+        guess = cast(Domain, self.domain).day_guess
+        assert guess is not None
+        return (guess.residual[:num_steps] * guess.scale).to(self.device)
 
     def training_loss(self, batch: Batch) -> Tensor:
         """Mean squared error of drawn lead times, in units of what the linear guess leaves."""
@@ -108,7 +110,7 @@ class DirectForecaster(GriddedForecaster):
         halves = self.means.compute().reshape(2, 3, -1, len(self.loss_scale))
         _, product, power = halves.sum(0)
         factor = damping_factors(product, power)
-        cast(DirectPredictor, self.predictor).damping[: len(factor)] = factor
+        cast(DirectPredictor, self.predictor).correction[: len(factor)] = factor
         left, product, power = halves.unbind(1)
         others = torch.stack([damping_factors(product[h], power[h]) for h in (1, 0)])
         score = left - 2 * others * product + others.square() * power

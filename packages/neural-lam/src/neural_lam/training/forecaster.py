@@ -9,11 +9,12 @@ from torch import Tensor
 from neural_lam.data.domain import Domain
 from neural_lam.data.windows import Batch
 from neural_lam.graphs.graph import Graph
+from neural_lam.graphs.sides import Sides
 from neural_lam.networks.grid_network import GridNetwork
 from neural_lam.predictors.heads import Head
 from neural_lam.predictors.losses import Loss, LossGrid, WeightedSquare, change_spread
 from neural_lam.predictors.rollout import rollout
-from neural_lam.predictors.step import StepPredictor, correcting, keep_correction
+from neural_lam.predictors.step import Sight, StepPredictor, correcting, keep_correction
 from neural_lam.shell.errors import InputError
 from neural_lam.training.building import build_predictor
 from neural_lam.training.gridded import GriddedForecaster
@@ -83,7 +84,7 @@ class Forecaster(GriddedForecaster):
         self.loss = self.loss.on_grid(
             LossGrid(
                 domain.graph.shape,
-                domain.graph.wraps,
+                Sides(domain.graph.wraps),
                 domain.statistics.difference_std / std,
                 None if domain.laplacian_std is None else domain.laplacian_std / std,
             )
@@ -91,8 +92,7 @@ class Forecaster(GriddedForecaster):
         return build_predictor(
             domain,
             self.network,
-            look_ahead=self.look_ahead,
-            show_change=self.show_change,
+            sight=Sight(self.look_ahead, self.show_change),
             head=self.head,
         )
 
@@ -155,7 +155,7 @@ class Forecaster(GriddedForecaster):
         # A comparison with NaN is false: what blew up isn't kept.
         kept = bool((network / guess).mean() < 1)
         if not self.trainer.sanity_checking:
-            keep_correction(self.predictor, used=kept)
+            keep_correction(self.predictor, float(kept))
         self.log("val/correction", float(kept), rank_zero_only=True)
         for name, square in (("network", network), ("guess", guess)):
             rmse = (square.sqrt() / self.loss_scale).square().mean()

@@ -11,6 +11,7 @@ Nothing in a file is executed.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def _legacy_ends(g2m: Tensor, m2g: Tensor, num_mesh: int) -> tuple[Tensor, Tenso
 class _Reader:
     """Edges of a folder, checked against the numbers of nodes."""
 
-    def __init__(self, folder: Path, scale: float, legacy: bool) -> None:
-        self.folder, self.scale, self.legacy = folder, scale, legacy
+    def __init__(self, folder: Path, scale: float, numbered: Callable[[Tensor], Tensor]) -> None:
+        self.folder, self.scale, self.numbered = folder, scale, numbered
 
     def edges(
         self, name: str, index: Tensor, features: Tensor, num_senders: int, num_receivers: int
@@ -103,7 +104,7 @@ class _Reader:
         ends = _load(self.folder, f"{name}_edge_index")
         features = _load(self.folder, f"{name}_features")
         return tuple(
-            self.edges(name, _zero_based(index) if self.legacy else index, feature, *counts)
+            self.edges(name, self.numbered(index), feature, *counts)
             for index, feature, *counts in zip(ends, features, senders, receivers, strict=True)
         )
 
@@ -134,7 +135,7 @@ def read_upstream_graph(folder: str | os.PathLike[str], grid: Tensor) -> Graph:
         within = [_zero_based(edges) for edges in within]
         g2m, m2g = _legacy_ends(g2m, m2g, sum(counts))
     scale = max(float(features[:, 0].max()) for features in m2m_features)
-    reader = _Reader(place, scale, legacy)
+    reader = _Reader(place, scale, _zero_based if legacy else Tensor.long)
     span = float((grid.amax(0) - grid.amin(0)).max())
     divisor = 1.0 if legacy or span == 0 else span
     return Graph(

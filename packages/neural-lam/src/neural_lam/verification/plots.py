@@ -142,13 +142,14 @@ def _map(
     return image
 
 
-def _decorate(axes: Axes, *, left: bool, bottom: bool) -> None:
-    axes.tick_params(labelleft=left, labelbottom=bottom, length=2.5)
+def _decorate(axes: Axes, *outer: str) -> None:
+    """Label the sides of a map that are the outermost: ``left``, ``bottom``."""
+    axes.tick_params(labelleft="left" in outer, labelbottom="bottom" in outer, length=2.5)
     for spine in axes.spines.values():
         spine.set_visible(True)
-    if left:
+    if "left" in outer:
         axes.set_ylabel("latitude (°)")
-    if bottom:
+    if "bottom" in outer:
         axes.set_xlabel("longitude (°)")
 
 
@@ -198,7 +199,7 @@ def draw_maps(
                 if shown.ndim == 2:
                     lines: Any = {"colors": "k", "linewidths": 0.45, "alpha": 0.55}
                     axes.contour(longitude, latitude, shown, contours, **lines)
-                _decorate(axes, left=column == 0, bottom=row == len(hours) - 1)
+                _decorate(axes, *["left"] * (column == 0), *["bottom"] * (row == len(hours) - 1))
                 if column == 1:
                     middle = image
             box = {"fc": "w", "ec": "none", "alpha": 0.85, "pad": 1.5}
@@ -260,7 +261,7 @@ def save_animation(
         for column, (axes, name, style) in enumerate(zip(panels, names, styles, strict=True)):
             field = (truth.values, forecast.values, error)[column][0]
             images.append(_map(axes, field, latitude, longitude, width, **style))
-            _decorate(axes, left=column == 0, bottom=True)
+            _decorate(axes, *["left"] * (column == 0), "bottom")
             axes.set_title(name)
         figure.colorbar(images[1], ax=panels[:2], location="bottom", aspect=45, label=unit)
         figure.colorbar(images[2], ax=panels[2], location="bottom", label=f"error ({unit})")

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neural_lam.data.domain import grid_areas, grid_interior
 from neural_lam.data.series import Series
+from neural_lam.fields.areas import grid_interior
 from neural_lam.fields.calendar import Times
 from neural_lam.fields.datastore import Datastore
-from neural_lam.predictors.climatology import Climatology, climatology
+from neural_lam.graphs.sides import Sides
+from neural_lam.predictors.boundary import FutureBoundary
+from neural_lam.predictors.climatology import Climatology, Year, climatology
 from neural_lam.predictors.components import (
     ComponentForecast,
     fit_components,
@@ -24,7 +26,7 @@ from neural_lam.predictors.components import (
     same_hour_yesterday,
 )
 from neural_lam.predictors.series import Array
-from neural_lam.predictors.stencil import LinearStencil, fit_stencil, roll_stencil
+from neural_lam.predictors.stencil import LinearStencil, Points, fit_stencil, roll_stencil
 from neural_lam.shell.errors import InputError
 
 __all__ = ["References", "Settings", "fit_references", "simple_forecasts", "states_a_day"]
@@ -172,12 +174,12 @@ def _climatology(store: Datastore, features: list[int], stop: int) -> Climatolog
         slots,
         phases,
         store.availability.complete[:stop],
-        seasons=bool(long),
+        Year.HARMONIC if long else Year.FLAT,
     )
 
 
 def fit_references(
-    store: Datastore, features: list[int], settings: Settings, *, uniform: bool
+    store: Datastore, features: list[int], settings: Settings, area: Array
 ) -> References:
     """Fit the simple forecasts.
 
@@ -185,7 +187,7 @@ def fit_references(
         store: The truth.
         features: Numbers of the features that are scored.
         settings: How the forecasts were made.
-        uniform: Whether grid points count alike.
+        area: What each grid point counts, ``(G,)``.
 
     References:
         Murphy (1992), Climatology, persistence, and their linear combination as standards of
@@ -194,8 +196,7 @@ def fit_references(
     stop, width, steps = settings.training_stop, settings.width, settings.lead_steps
     exists = store.availability.mask.T.reshape(-1, *store.shape).numpy()[features]
     inside = grid_interior(store, width).double().reshape(store.shape).numpy()
-    area = np.ones(store.shape) if uniform else grid_areas(store).numpy().reshape(store.shape)
-    weights = exists * area * inside
+    weights = exists * area.reshape(store.shape) * inside
     period = states_a_day(store)
     mean = _attempt("climatology", lambda: _climatology(store, features, stop))
     if mean is None:
@@ -204,7 +205,7 @@ def fit_references(
     everything = _Anomalies(_series(store, settings.test_start), features, mean)
     partial = None if exists.all() else exists
     reach = min(width, _REACH) if width else min(_REACH, min(store.shape) - 1)
-    common = {"wraps": store.wraps, "exists": partial}
+    common = {"sides": Sides(store.wraps), "exists": partial}
 
     def stencil() -> LinearStencil:
         _regular(store)
@@ -213,7 +214,13 @@ def fit_references(
 
     def cross() -> LinearStencil:
         _regular(store)
-        options = {"num_times": 1000, "num_steps": 1, "ridges": (1e-6,), "cross": True, **common}
+        options = {
+            "num_times": 1000,
+            "num_steps": 1,
+            "ridges": (1e-6,),
+            "points": Points.CROSS,
+            **common,
+        }
         return fit_stencil(fitted, width, 1, **options)  # type: ignore[arg-type]
 
     def components() -> ComponentForecast:
@@ -225,7 +232,7 @@ def fit_references(
             len(steps),
             period=period,
             chosen_from=stop,
-            sees_boundary=not settings.held_boundary,
+            future=FutureBoundary(settings.held_boundary),
             exists=partial,
         )
 

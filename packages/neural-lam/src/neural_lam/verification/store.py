@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from neural_lam.data.readers import open_datastore
 from neural_lam.data.series import consecutive
+from neural_lam.fields.areas import grid_areas
 from neural_lam.fields.calendar import Times
 from neural_lam.fields.datastore import Datastore, hours
 from neural_lam.fields.features import Feature
@@ -245,7 +246,8 @@ def verify_store(
     steps = lead_steps(store, forecasts)
     starts = _starts(store, forecasts, int(steps[-1]))
     settings = _settings(forecasts, steps, starts)
-    references = fit_references(store, chosen, settings, uniform=uniform)
+    area = np.ones(len(store.latitude)) if uniform else grid_areas(store).numpy()
+    references = fit_references(store, chosen, settings, area)
     rows: dict[str, list[Sums]] = {}
     spectra: list[dict[str, Array]] = []
     share = _share(len(starts.numbers))
