@@ -40,6 +40,11 @@ PREPARATIONS = {
         "negatives --config qm9.yaml --ckpt_path out/ardm-guidance/checkpoints/last.ckpt"
         " --num_samples 100",
     ],
+    "qm9-shared-discriminator.yaml": [
+        "fit --config qm9.yaml --trainer.max_steps 2 --trainer.limit_val_batches 1",
+        "negatives --config qm9.yaml --ckpt_path out/ardm-guidance/checkpoints/last.ckpt"
+        " --num_samples 100",
+    ],
 }
 
 

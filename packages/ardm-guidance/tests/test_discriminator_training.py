@@ -1,4 +1,5 @@
 import json
+import math
 
 import lightning.pytorch as lightning
 import pyarrow.parquet
@@ -44,7 +45,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def fit(folder, path, devices=1, batch_size=8, ckpt_path=None, **options):
+def fit(folder, path, devices=1, batch_size=8, ckpt_path=None, heads=None, **options):
     torch.set_num_threads(1)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -59,7 +60,7 @@ def fit(folder, path, devices=1, batch_size=8, ckpt_path=None, **options):
         default_root_dir=path,
         **options,
     )
-    model = MoleculeDiscriminator(network(), str(folder / "generator.ckpt"))
+    model = MoleculeDiscriminator(network(), str(folder / "generator.ckpt"), **(heads or {}))
     data = DiscriminatorData(
         str(folder / "negatives.parquet"), str(folder / "real.smi"), batch_size=batch_size, val=0.2
     )
@@ -122,6 +123,42 @@ def test_a_trained_discriminator_is_scored_drawn_and_guides(folder, tmp_path):
         assert {row["group"] for row in rows} <= set(range(4))
 
 
+def test_heads_on_the_generators_trunk_make_a_guided_step_one_call(folder, tmp_path):
+    _, model, _ = fit(folder, tmp_path, heads={"freeze_trunk": True, "head_width": 6})
+    untouched = torch.load(folder / "generator.ckpt")["state_dict"]
+    for name, value in model.discriminator.trunk.state_dict().items():
+        assert torch.equal(value, untouched[f"average.{name}"])
+    assert model.discriminator.value.weight.abs().max() > 0
+    path = str(next(tmp_path.rglob("*.ckpt")))
+    loaded = load_discriminator(path)
+    sites = torch.stack([torch.tensor(row) for row in negatives(folder)[:3]])
+    torch.testing.assert_close(loaded(sites), model.eval().discriminator(sites).detach())
+    settings = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    rows = {}
+    for name, options in {
+        "plain": {},
+        "guided": {"guide": path, "method": FADG(3)},
+        "rounded": {"guide": path, "method": FADG(3), "bfloat16": True},
+    }.items():
+        output = tmp_path / f"{name}.parquet"
+        SamplingTrainer(accelerator="cpu", **settings).sample(
+            MoleculeARDM(network()), ckpt_path=str(folder / "generator.ckpt"), num_samples=6,
+            output=str(output), pictures=False, **options,
+        )  # fmt: skip
+        rows[name] = pyarrow.parquet.read_table(output).to_pylist()
+    plain, guided = (rows[name][0]["num_evaluations"] for name in ("plain", "guided"))
+    # Three particles; besides the steps, the value of the empty and of the finished objects.
+    assert guided <= 3 * plain + 1 + 3 * 8
+    assert all(math.isfinite(row["log_weight"]) for row in rows["rounded"])
+
+
+def test_a_frozen_trunk_needs_a_generator(folder):
+    with pytest.raises(ValueError, match="freeze_trunk needs generator"):
+        MoleculeDiscriminator(network(), freeze_trunk=True)
+    with pytest.raises(ValueError, match="head_width must be at least 1, got 0"):
+        MoleculeDiscriminator(network(), head_width=0)
+
+
 def negatives(folder):
     return pyarrow.parquet.read_table(folder / "negatives.parquet")["sites"].to_pylist()
 
@@ -142,8 +179,9 @@ def test_one_particle_is_ancestral_sampling_bit_for_bit(folder, tmp_path):
         assert not torch.equal(alone, plain)
 
 
-def test_the_shipped_configuration_trains(folder, tmp_path):
-    content = yaml.safe_load(shipped_configs()["qm9-discriminator.yaml"].read_text())
+@pytest.mark.parametrize("name", ["qm9-discriminator.yaml", "qm9-shared-discriminator.yaml"])
+def test_the_shipped_configurations_train(name, folder, tmp_path):
+    content = yaml.safe_load(shipped_configs()[name].read_text())
     model, data = content["model"]["init_args"], content["data"]["init_args"]
     model["generator"] = str(folder / "generator.ckpt")
     model["network"]["init_args"] |= {

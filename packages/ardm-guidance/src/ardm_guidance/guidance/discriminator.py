@@ -42,22 +42,28 @@ class Discriminator(Potential):
     look-ahead each object with one more site. The target of guided sampling is the value's
     on complete objects; the look-ahead only steers there.
 
-    The heads start at zero, which is no guidance at all.
+    The heads start at zero, which is no guidance at all. On a trunk that isn't trained with them,
+    they need layers of their own to judge by what the generator has no use for.
 
     Arguments:
         trunk: Its states are read; start it from the generator's weights.
+        head_width: Features of two layers under the heads; none, and the heads are linear.
     """
 
     temperature: Tensor
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, trunk: Trunk, head_width: int | None = None) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.head_width = trunk, head_width
         # Only the states are read; DDP refuses trainable weights without a gradient.
         for unused in trunk.heads:
             unused.requires_grad_(False)
         width, pair_width, num_node_classes, num_edge_classes = trunk.settings
         self.node_norm, self.pair_norm = nn.LayerNorm(width), nn.LayerNorm(pair_width)
+        self.node_body, self.pair_body = (
+            _body(features, head_width) for features in (width, pair_width)
+        )
+        width, pair_width = head_width or width, head_width or pair_width
         self.value = nn.Linear(width + pair_width, 1)
         self.node_ahead = nn.Linear(width, num_node_classes)
         self.edge_ahead = nn.Linear(pair_width, num_edge_classes)
@@ -68,7 +74,10 @@ class Discriminator(Potential):
 
     def _states(self, sites: Tensor) -> tuple[Tensor, Tensor]:
         h, e = self.trunk.states(sites)
-        return self.node_norm(h), self.pair_norm(e)
+        return self._read(h, e)
+
+    def _read(self, h: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        return self.node_body(self.node_norm(h)), self.pair_body(self.pair_norm(e))
 
     def _value(self, sites: Tensor, h: Tensor, e: Tensor) -> Tensor:
         present = (sites != PAD).unsqueeze(-1)
@@ -94,8 +103,8 @@ class Discriminator(Potential):
         hidden = sites == MASK
         # Sites that are shown, as the ends of smaller molecules are, have nothing to be asked.
         last = hidden.gather(-1, positions[:, None])[:, 0] & (hidden.sum(-1) == 1)
-        h, e = self.trunk.states_at(sites, positions)
-        heads = self.node_ahead(self.node_norm(h)), self.edge_ahead(self.pair_norm(e))
+        h, e = self._read(*self.trunk.states_at(sites, positions))
+        heads = self.node_ahead(h), self.edge_ahead(e)
         ahead = pick(*heads, positions, node_count(sites.shape[-1]))
         values = ahead.double() / self.temperature
         values = values.masked_fill(~allowed, -torch.inf)
@@ -103,6 +112,14 @@ class Discriminator(Potential):
             return values
         rows = sites[last], positions[last], allowed[last]
         return values.index_put((last,), per_class(self, *rows))
+
+
+def _body(features: int, width: int | None) -> nn.Module:
+    """Two layers, or none."""
+    if width is None:
+        return nn.Identity()
+    inner, outer = nn.Linear(features, width), nn.Linear(width, width)
+    return nn.Sequential(inner, nn.GELU(), outer, nn.GELU())
 
 
 def _mean(states: Tensor, present: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ardm_guidance.models.once import Once
 from ardm_guidance.models.trunks import Trunk
 
 __all__ = ["Evaluations", "evaluations"]
@@ -32,11 +33,11 @@ def evaluations(*modules: nn.Module) -> Iterator[Evaluations]:
     """Count the rows that the trunks within modules are given.
 
     Arguments:
-        modules: Models and potentials; a trunk that two of them share is counted once a call.
+        modules: Models and potentials; a trunk that two of them share is counted once a call,
+            and what :class:`~ardm_guidance.models.once.Once` has kept isn't counted.
     """
     total = Evaluations()
-    inside = (one for module in modules for one in module.modules())
-    trunks = {id(one): one for one in inside if isinstance(one, Trunk)}
+    trunks = {id(one): one for module in modules for one in _trunks(module)}
     for trunk in trunks.values():
         # Instance attributes hide the methods of the class until they are taken away.
         vars(trunk)["states"] = total.counted(trunk.states)
@@ -46,3 +47,12 @@ def evaluations(*modules: nn.Module) -> Iterator[Evaluations]:
     finally:
         for trunk in trunks.values():
             del vars(trunk)["states"], vars(trunk)["states_at"]
+
+
+def _trunks(module: nn.Module) -> Iterator[Trunk]:
+    """The trunks that compute, not what asks them."""
+    if not isinstance(module, Once) and isinstance(module, Trunk):
+        yield module
+        return
+    for child in module.children():
+        yield from _trunks(child)

@@ -135,7 +135,7 @@ def _ends(positions: Tensor, num_nodes: int) -> _Ends:
 def _select(values: Tensor, index: Tensor) -> Tensor:
     """Rows ``(B, ..., C)`` of each graph's values ``(B, R, C)``."""
     flat = index.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
-    return values.gather(1, flat).view(*index.shape, -1)
+    return values.gather(1, flat).view(*index.shape, values.shape[-1])
 
 
 class _Layer(nn.Module):
@@ -168,7 +168,7 @@ class _Layer(nn.Module):
 
     def _attend(self, h: Tensor, e: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:
         batch, n, heads = len(h), h.shape[-2], self.num_heads
-        q, k, v = self.qkv(h).view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(h).view(batch, n, 3, heads, h.shape[-1] // heads).permute(2, 0, 3, 1, 4)
         rows = _pair_rows(n, e.device)
         # Attention is kept as (B, j, i, h): a softmax over the last, short axis is
         # fourteen times slower than one over an axis with contiguous rows behind it.
@@ -176,9 +176,9 @@ class _Layer(nn.Module):
         attention = attention + (k @ (q / math.sqrt(q.shape[-1])).mT).permute(0, 2, 3, 1)
         weights = (attention + absent).flatten(2).softmax(1).view_as(attention)
         # Weighing the pairs before V is applied keeps the large product at pair width.
-        dense = _dense(e, rows).view(batch, n, n, -1)
+        dense = _dense(e, rows).view(batch, n, n, e.shape[-1])
         seen = weights.permute(0, 2, 3, 1) @ dense
-        values = self.pair_value.weight.view(heads, -1, dense.shape[-1])
+        values = self.pair_value.weight.view(heads, h.shape[-1] // heads, dense.shape[-1])
         message = (weights.permute(0, 3, 2, 1) @ v).transpose(1, 2)
         message = message + torch.einsum("bihc,hdc->bihd", seen, values)
         return attention.flatten(1, 2), message.flatten(-2)
@@ -208,13 +208,13 @@ class _Layer(nn.Module):
         q = functional.linear(_select(h, ends.nodes), weight[:width], bias[:width])
         kv = functional.linear(h, weight[width:], bias[width:])
         q, k, v = (
-            part.reshape(*part.shape[:2], heads, -1).transpose(1, 2)
+            part.reshape(*part.shape[:2], heads, width // heads).transpose(1, 2)
             for part in (q, *kv.chunk(2, -1))
         )
         dense = _select(e, ends.rows)
         attention = q / math.sqrt(q.shape[-1]) @ k.mT + self.bias(dense).permute(0, 3, 1, 2)
         weights = (attention + absent.flatten(1)[:, None, None]).softmax(-1)
-        values = self.pair_value.weight.view(heads, -1, dense.shape[-1])
+        values = self.pair_value.weight.view(heads, width // heads, dense.shape[-1])
         seen = weights.transpose(1, 2) @ dense
         message = (weights @ v).transpose(1, 2) + torch.einsum("bihc,hdc->bihd", seen, values)
         return attention, message.flatten(-2)

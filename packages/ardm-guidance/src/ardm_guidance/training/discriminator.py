@@ -173,6 +173,9 @@ class MoleculeDiscriminator(lightning.LightningModule):
         weight_decay: Of AdamW.
         seed: Seed of all noise.
         aromatic: As of the generator.
+        freeze_trunk: Train the heads alone, on the generator's own states, so that a guided step
+            is one call of one network; needs ``generator``.
+        head_width: Features of two layers under the heads; none, and the heads are linear.
     """
 
     __str__ = in_a_line
@@ -187,11 +190,16 @@ class MoleculeDiscriminator(lightning.LightningModule):
         weight_decay: float = 0.05,
         seed: int = 0,
         aromatic: bool = False,
+        freeze_trunk: bool = False,
+        head_width: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         positive(learning_rate=learning_rate)
         not_negative(weight_decay=weight_decay)
+        counts(head_width=1 if head_width is None else head_width)
+        if freeze_trunk and generator is None:
+            raise ValueError("freeze_trunk needs generator: the checkpoint whose states are read")
         if not isinstance(network, Trunk):
             raise ValueError(
                 f"network must be a trunk such as GraphTransformer, got {type(network).__name__}"
@@ -199,7 +207,9 @@ class MoleculeDiscriminator(lightning.LightningModule):
         if generator is not None:
             _load(network, generator, "average.")
         self.alphabet = MoleculeAlphabet(tuple(atom_types), max_atoms, aromatic)
-        self.discriminator = Discriminator(network)
+        if freeze_trunk:
+            network.requires_grad_(False)
+        self.discriminator = Discriminator(network, head_width)
         self.learning_rate, self.weight_decay, self.seed = learning_rate, weight_decay, seed
         self.rows: list[Row] = []
 
@@ -268,11 +278,12 @@ class MoleculeDiscriminator(lightning.LightningModule):
         # A trunk of one's own comes with the configuration that names it.
         if isinstance(trunk, GraphTransformer):
             checkpoint["trunk"] = trunk.arguments
+            checkpoint["head_width"] = self.discriminator.head_width
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
         return torch.optim.AdamW(
-            self.parameters(),
+            [weight for weight in self.parameters() if weight.requires_grad],
             self.learning_rate,
             weight_decay=self.weight_decay,
             fused=True,
@@ -299,6 +310,7 @@ def load_discriminator(path: str) -> Discriminator:
     content = read_checkpoint(path)
     if "trunk" not in content:
         raise CheckpointError(path, "not a checkpoint of a discriminator")
-    discriminator = Discriminator(GraphTransformer(**content["trunk"]))
+    trunk = GraphTransformer(**content["trunk"])
+    discriminator = Discriminator(trunk, content.get("head_width"))
     _load(discriminator, path, "discriminator.")
     return discriminator.eval().requires_grad_(False)

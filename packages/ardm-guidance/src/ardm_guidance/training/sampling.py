@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from ardm_guidance.data.gathering import Row, gather, gather_rows
 from ardm_guidance.data.modules import MoleculeData
 from ardm_guidance.guidance.potentials import LateStart, Potential, Tempered
 from ardm_guidance.guidance.resampling import effective_sample_size, spread
+from ardm_guidance.guidance.sharing import shared_trunks
 from ardm_guidance.methods.corrected import Corrected
 from ardm_guidance.methods.counting import evaluations
 from ardm_guidance.methods.fadg import FADG
 from ardm_guidance.methods.method import Method
 from ardm_guidance.methods.unguided import Plain
 from ardm_guidance.models.ardm import hide
+from ardm_guidance.models.quick import Quick
 from ardm_guidance.scores.plots import ancestry_plot, film_strip
 from ardm_guidance.shell.checkpoints import CheckpointError, read_checkpoint
 from ardm_guidance.shell.loading import EvaluationLoader
@@ -205,6 +208,8 @@ class SamplingTrainer(lightning.Trainer):
         guide_power: float = 1.0,
         guide_start: int = 0,
         pictures: bool = True,
+        bfloat16: bool = False,
+        compiled: bool = False,
     ) -> None:
         """Generate molecules and write them as Parquet.
 
@@ -230,6 +235,8 @@ class SamplingTrainer(lightning.Trainer):
             guide_power: Exponent of the guide, which tempers it; 0 is no guidance.
             guide_start: Shown sites from which on the guide counts.
             pictures: Also write ``film_strip.png``, and ``ancestry.png`` of BSDG and FADG.
+            bfloat16: Let the networks compute in bfloat16: faster, and samples are others.
+            compiled: Compile the networks, in bfloat16: takes a minute, then 1.5 times as fast.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -243,10 +250,12 @@ class SamplingTrainer(lightning.Trainer):
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
         potential = _guide(guide, guide_power, guide_start) if guide else None
         way = method or (FADG() if potential else Plain())
-        self.predict(_Sampler(model, way, potential, seed, path), loader)
-        if pictures and self.is_global_zero:
-            model.eval()
-            draw_pictures(model, path.parent, seed, potential, way)
+        prepare = partial(Quick, compiled=compiled) if bfloat16 or compiled else None
+        with shared_trunks(model, potential, prepare):
+            self.predict(_Sampler(model, way, potential, seed, path), loader)
+            if pictures and self.is_global_zero:
+                model.eval()
+                draw_pictures(model, path.parent, seed, potential, way)
 
     def negatives(
         self,
