@@ -71,6 +71,10 @@ def test_derived_features_are_in_units_of_their_usual_size():
     image = state.permute(1, 2, 0).reshape(1, 2, *shape)
     raw = laplacian(image)[0, 1] / scales["laplacian"].std[1]
     torch.testing.assert_close(found[:, :, 0, 0, 0, 1], 6 * torch.tanh(raw / 6))
+    # After what a state gives stands what its last change gives.
+    change = (state - previous).permute(1, 2, 0).reshape(1, 2, *shape)
+    raw = gradient_x(change)[0, 0] / scales["gradient_x"].change_std[0]
+    torch.testing.assert_close(found[:, :, 0, 1, 1, 0], 6 * torch.tanh(raw / 6))
 
 
 def test_masked_points_leave_the_usual_size_alone():
@@ -139,7 +143,7 @@ def test_heads_that_do_not_fit_are_refused():
 
 
 def test_a_balanced_loss_counts_small_scales():
-    grid = LossGrid((6, 8), False, torch.tensor([0.5, 2.0]), torch.tensor([1.0, 3.0]))
+    grid = LossGrid((6, 8), Sides.APART, torch.tensor([0.5, 2.0]), torch.tensor([1.0, 3.0]))
     loss = LeadWeighted(ScaleBalanced(WeightedSquare(), 0.5), 0.0).on_grid(grid)
     forecast, truth = images(3, 2, 48, 2, seed=4).float(), images(3, 2, 48, 2, seed=5).float()
     spread, nodes = torch.tensor([0.25, 4.0]), torch.rand(48)
