@@ -365,3 +365,11 @@ def test_a_projected_store_has_places_and_positions(tmp_path, waves):
     np.testing.assert_allclose(grid_areas(degrees), expected / expected.mean())
     np.testing.assert_array_equal(store.positions[18], [2500.0, 2500.0])
     np.testing.assert_array_equal(store.states(0, 1)[0, :, 0], waves["height"][0, 0].values.ravel())
+
+
+def test_a_guess_without_enough_times_names_its_setting_and_file(wave_store):
+    given = {"boundary_width": 3, "validation_from": 0.5}
+    for setting in ("guess_reach", "day_components"):
+        data = GriddedData(wave_store, ["height"], **given, **{setting: 2})
+        with pytest.raises(ValueError, match=rf"^{setting}: .*waves\.zarr: .* (at least|needs) "):
+            _ = data.domain
