@@ -171,7 +171,7 @@ def test_a_loss_without_masks_has_the_mass_of_what_fits_besides(source):
     keys = keyed_uniform(model.seed, 0, batch.rows, (batch.sites.shape[-1] + 1,))
     partial = hide(batch.sites, by_keys(batch.sites, keys[:, 1:]), steps(batch.sites, keys[:, 0]))
     hidden, every = partial == MASK, torch.arange(45).expand(partial.shape)
-    fits = model.valence[0](partial, every)
+    fits = model.constraints[0](partial, every)
     mass = OrderAgnosticARDM(model.network).log_probs(partial).masked_fill(~fits, -torch.inf)
     mass = torch.where(hidden, mass.logsumexp(-1), 0.0).sum(-1)
     weight = (batch.sites != PAD).sum(-1) / hidden.sum(-1)

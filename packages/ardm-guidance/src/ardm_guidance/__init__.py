@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ardm_guidance.models.ardm import bound as bound
     from ardm_guidance.models.ardm import log_prob as log_prob
     from ardm_guidance.models.ardm import sample as sample
+    from ardm_guidance.models.domains import Domain as Domain
+    from ardm_guidance.models.domains import MoleculeGraphs as MoleculeGraphs
     from ardm_guidance.models.networks import GraphTransformer as GraphTransformer
     from ardm_guidance.models.parallel import best_schedule as best_schedule
     from ardm_guidance.models.parallel import sample_parallel as sample_parallel
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from ardm_guidance.sites.molecules import read_smiles as read_smiles
     from ardm_guidance.sites.shortcuts import shortcuts as shortcuts
     from ardm_guidance.sites.strain import Unstrained as Unstrained
+    from ardm_guidance.training.discrete_ardm import DiscreteARDM as DiscreteARDM
     from ardm_guidance.training.discriminator import DiscriminatorData as DiscriminatorData
     from ardm_guidance.training.discriminator import MoleculeDiscriminator as MoleculeDiscriminator
     from ardm_guidance.training.discriminator import load_discriminator as load_discriminator
@@ -77,8 +80,10 @@ _EXPORTS = {
     "Conditionals": "models.state",
     "Connectivity": "sites.constraints",
     "Constraint": "sites.constraints",
+    "DiscreteARDM": "training.discrete_ardm",
     "Discriminator": "guidance.discriminator",
     "DiscriminatorData": "training.discriminator",
+    "Domain": "models.domains",
     "FADG": "methods.fadg",
     "GraphTransformer": "models.networks",
     "Guided": "guidance.proposals",
@@ -91,6 +96,7 @@ _EXPORTS = {
     "MoleculeAlphabet": "sites.molecules",
     "MoleculeData": "data.modules",
     "MoleculeDiscriminator": "training.discriminator",
+    "MoleculeGraphs": "models.domains",
     "OrderAgnosticARDM": "models.ardm",
     "Parallel": "methods.unguided",
     "Plain": "methods.unguided",

@@ -20,7 +20,8 @@ from ardm_guidance.shell.loading import EvaluationLoader, TrainingLoader
 from ardm_guidance.shell.showing import in_a_line
 from ardm_guidance.shell.writing import whole
 from ardm_guidance.sites.graphs import node_count, sizes
-from ardm_guidance.sites.molecules import Fragments, MoleculeAlphabet
+from ardm_guidance.sites.molecules import Fragments, MoleculeAlphabet, read_smiles
+from ardm_guidance.sites.symmetry import log_labellings
 
 __all__ = ["Batch", "MoleculeData", "MoleculeDataset", "read_split", "write_rejected"]
 
@@ -180,6 +181,16 @@ class MoleculeData(lightning.LightningDataModule):
         """How many training molecules have 0, 1, ... atoms, ``(max_atoms + 1,)``."""
         sites = self.part("train").sites
         return torch.bincount(sizes(sites), minlength=node_count(sites.shape[-1]) + 1)
+
+    def columns(self, row: int) -> dict[str, str]:
+        """How a molecule of the source is written to a table."""
+        assert self.molecules is not None
+        return {"smiles": self.molecules.smiles[row]}
+
+    def log_labellings(self, row: int) -> float:
+        """Logarithm of the labelled graphs that are one molecule of the source."""
+        assert self.molecules is not None
+        return log_labellings(read_smiles(self.molecules.smiles[row]))
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled, resumable."""

@@ -5,7 +5,7 @@ import math
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as lightning
 import pyarrow
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ardm_guidance import __version__
 from ardm_guidance.data.gathering import Row, gather, gather_rows
-from ardm_guidance.data.modules import MoleculeData
 from ardm_guidance.guidance.potentials import LateStart, Potential, Tempered
 from ardm_guidance.guidance.resampling import effective_sample_size, spread
 from ardm_guidance.guidance.sharing import shared_trunks
@@ -26,17 +25,16 @@ from ardm_guidance.methods.fadg import FADG
 from ardm_guidance.methods.method import Method
 from ardm_guidance.methods.unguided import Plain
 from ardm_guidance.models.ardm import hide
+from ardm_guidance.models.domains import MoleculeGraphs
 from ardm_guidance.models.quick import Quick
 from ardm_guidance.scores.plots import ancestry_plot, film_strip
 from ardm_guidance.shell.checkpoints import CheckpointError, read_checkpoint
 from ardm_guidance.shell.loading import EvaluationLoader
 from ardm_guidance.shell.randomness import keyed_generator
 from ardm_guidance.shell.writing import claim, whole
-from ardm_guidance.sites.graphs import PAD, sizes
-from ardm_guidance.sites.molecules import read_smiles
-from ardm_guidance.sites.symmetry import log_labellings
+from ardm_guidance.sites.graphs import PAD
+from ardm_guidance.training.discrete_ardm import DiscreteARDM
 from ardm_guidance.training.discriminator import load_discriminator
-from ardm_guidance.training.molecule_ardm import MoleculeARDM
 
 __all__ = ["SamplingTrainer", "WriteResults", "pool", "write_parquet"]
 
@@ -67,20 +65,26 @@ class _Numbers:
 
 @torch.no_grad()
 def draw_pictures(
-    model: MoleculeARDM, folder: Path, seed: int, potential: Potential | None, method: Method
+    model: DiscreteARDM, folder: Path, seed: int, potential: Potential | None, method: Method
 ) -> None:
-    """Film strip of the model's first sample, and ancestry of a guided method's first group."""
+    """Film strip of a molecule model's first sample, and ancestry of a guided method's group."""
+    if isinstance(model.domain, MoleculeGraphs):
+        _draw_film(model, model.domain, folder, seed)
+    if isinstance(method, Corrected):
+        index = torch.zeros(1, dtype=torch.long, device=model.device)
+        finished = method.groups(model, potential, index, seed)
+        title = f"{type(method).__name__}, N = {method.num_particles}"
+        ancestry_plot(finished, folder / "ancestry.png", title=title)
+
+
+def _draw_film(model: DiscreteARDM, molecules: MoleculeGraphs, folder: Path, seed: int) -> None:
     index = torch.zeros(1, dtype=torch.long, device=model.device)
     sites, order = model.draw(index, seed).sites[0].cpu(), model.start(index, seed).order[0].cpu()
     shown = torch.linspace(0, int((sites != PAD).sum()), 7).round().long()
     # What was shown at a step is the finished object, hidden again by its order.
     frames = [hide(sites, order, number) for number in shown]
     title = "One molecule, site by site in a random order"
-    film_strip(frames, model.alphabet, folder / "film_strip.png", title=title)
-    if isinstance(method, Corrected):
-        finished = method.groups(model, potential, index, seed)
-        title = f"{type(method).__name__}, N = {method.num_particles}"
-        ancestry_plot(finished, folder / "ancestry.png", title=title)
+    film_strip(frames, molecules.alphabet, folder / "film_strip.png", title=title)
 
 
 def pool(rows: list[Row], number: int, seed: int) -> tuple[list[Row], float]:
@@ -110,7 +114,7 @@ class _Sampler(lightning.LightningModule):
 
     def __init__(
         self,
-        model: MoleculeARDM,
+        model: DiscreteARDM,
         method: Method,
         potential: Potential | None,
         seed: int,
@@ -139,7 +143,7 @@ class _Sampler(lightning.LightningModule):
             row = {name: None if math.isnan(values[place]) else values[place]
                    for name, values in known.items()}  # fmt: skip
             row |= {"index": row["group"], "num_evaluations": count.rows / len(index)}
-            row |= {"num_atoms": int(sizes(graph)), "sites": graph.tolist()}
+            row |= {"sites": graph.tolist()}
             self.rows.append(row)
 
     def on_predict_end(self) -> None:
@@ -151,9 +155,9 @@ class _Sampler(lightning.LightningModule):
             number = len({row["group"] for row in rows})
             rows, self.effective_groups = pool(rows, number, self.draw_seed)
             rank_zero_info(f"groups re-weighted: {self.effective_groups:.1f} effective of {number}")
-        alphabet = self.model.alphabet
+        domain = self.model.domain
         finished = [
-            {"index": number, "smiles": alphabet.smiles(torch.tensor(row["sites"]))}
+            {"index": number, **domain.columns(torch.tensor(row["sites"]))}
             | {name: value for name, value in row.items() if name != "index"}
             for number, row in enumerate(rows)
         ]
@@ -174,7 +178,7 @@ class _Sampler(lightning.LightningModule):
         }
 
 
-def _restore(model: MoleculeARDM, path: Path) -> None:
+def _restore(model: DiscreteARDM, path: Path) -> None:
     try:
         model.load_state_dict(read_checkpoint(path)["state_dict"])
     except RuntimeError as error:
@@ -196,7 +200,7 @@ class SamplingTrainer(lightning.Trainer):
 
     def sample(
         self,
-        model: MoleculeARDM,
+        model: DiscreteARDM,
         datamodule: lightning.LightningDataModule | None = None,
         ckpt_path: str | None = None,
         num_samples: int = 1000,
@@ -211,22 +215,22 @@ class SamplingTrainer(lightning.Trainer):
         bfloat16: bool = False,
         compiled: bool = False,
     ) -> None:
-        """Generate molecules and write them as Parquet.
+        """Generate objects and write them as Parquet.
 
-        The columns are ``index``; ``smiles`` (canonical; of the unchecked structure where RDKit
-        finds it invalid); ``group``, ``log_weight`` and ``log_normalizer``, the group that a
-        sample comes from, its weight and the estimate of log Z; ``log_prob`` under what it was
-        drawn from, given size and order; ``num_evaluations``, rows given to networks for each
-        number, on average over the batch; ``num_atoms`` and ``sites``. What isn't known is
-        null. Without sequential Monte Carlo each sample depends on the seed and its index
-        alone, not on batches or devices.
+        The columns are ``index``; how the domain writes it, for molecules ``smiles`` (canonical;
+        of the unchecked structure where RDKit finds it invalid) and ``num_atoms``; ``group``,
+        ``log_weight`` and ``log_normalizer``, the group that a sample comes from, its weight and
+        the estimate of log Z; ``log_prob`` under what it was drawn from, given size and order;
+        ``num_evaluations``, rows given to networks for each number, on average over the batch;
+        and ``sites``. What isn't known is null. Without sequential Monte Carlo each sample depends
+        on the seed and its index alone, not on batches or devices.
 
         Arguments:
             model: The model.
             datamodule: Not used; the sizes come from the checkpoint.
             ckpt_path: Checkpoint with the weights.
             num_samples: How many.
-            batch_size: Molecules at once on each device.
+            batch_size: Objects at once on each device.
             seed: Seed of the samples.
             output: Parquet file to write; by default ``samples.parquet`` in the run's folder.
             guide: Checkpoint of a discriminator.
@@ -245,7 +249,8 @@ class SamplingTrainer(lightning.Trainer):
         _restore(model, Path(ckpt_path))
         path = Path(output) if output else Path(self.default_root_dir) / "samples.parquet"
         if self.is_global_zero:
-            drawn = ("film_strip.png", *(("ancestry.png",) if guide else ()))
+            film = ("film_strip.png",) if isinstance(model.domain, MoleculeGraphs) else ()
+            drawn = (*film, *(("ancestry.png",) if guide else ()))
             claim(path, *(path.parent / name for name in drawn if pictures))
         loader = EvaluationLoader(_Numbers(num_samples), batch_size)
         potential = _guide(guide, guide_power, guide_start) if guide else None
@@ -259,7 +264,7 @@ class SamplingTrainer(lightning.Trainer):
 
     def negatives(
         self,
-        model: MoleculeARDM,
+        model: DiscreteARDM,
         datamodule: lightning.LightningDataModule | None = None,
         ckpt_path: str | None = None,
         num_samples: int = 10_000,
@@ -273,13 +278,22 @@ class SamplingTrainer(lightning.Trainer):
             datamodule: Not used.
             ckpt_path: Checkpoint with the weights.
             num_samples: How many; as many as there are real molecules is enough.
-            batch_size: Molecules at once on each device.
+            batch_size: Objects at once on each device.
             seed: Seed of the samples; another than that of the samples to be judged.
         """
         path = str(Path(self.default_root_dir) / "negatives.parquet")
         self.sample(
             model, datamodule, ckpt_path, num_samples, batch_size, seed, path, pictures=False
         )
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Data of which several rows of sites are one object."""
+
+    def log_labellings(self, row: int) -> float:
+        """Logarithm of the rows of sites that are one object of the source."""
+        ...
 
 
 class WriteResults(lightning.Callback):
@@ -302,15 +316,13 @@ class WriteResults(lightning.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the labelled graphs of the molecules that have a bound."""
+        """Count the labelled graphs of the objects that have a bound."""
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(outputs, dict) or not isinstance(data, MoleculeData):
+        if not isinstance(outputs, dict) or not isinstance(data, Labelled):
             return
-        assert data.molecules is not None
         for row, bound in zip(outputs["rows"].tolist(), outputs["bounds"].tolist(), strict=True):
             if bound > -math.inf:
-                molecule = read_smiles(data.molecules.smiles[row])
-                self.labellings.append(log_labellings(molecule))
+                self.labellings.append(data.log_labellings(row))
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the scores."""
@@ -349,9 +361,9 @@ class WriteResults(lightning.Callback):
         """Keep the rows of a batch."""
         if outputs is not None:
             index, bounds = (values.tolist() for values in outputs)
-            smiles = trainer.datamodule.molecules.smiles  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined]
             self.rows += [
-                {"index": row, "smiles": smiles[row], "log_prob_bound": value}
+                {"index": row, **data.columns(row), "log_prob_bound": value}
                 for row, value in zip(index, bounds, strict=True)
             ]
 
