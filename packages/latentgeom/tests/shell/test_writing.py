@@ -3,7 +3,15 @@ import os
 import pytest
 
 from latentgeom.shell.errors import InputError
-from latentgeom.shell.writing import claim, note, permit_overwriting, summary, whole
+from latentgeom.shell.writing import (
+    claim,
+    note,
+    permit_overwriting,
+    resumable,
+    resuming,
+    summary,
+    whole,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +149,15 @@ def test_a_device_is_never_replaced(tmp_path):
     with pytest.raises(InputError, match="neither a file nor a folder"), whole(pipe):
         pass
     assert pipe.is_fifo()
+
+
+def test_what_is_kept_of_unfinished_work_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resuming() == ""
+    resumable(tmp_path / "a.part")
+    assert resuming() == ""  # nothing is there yet
+    (tmp_path / "a.part").mkdir()
+    resumable(tmp_path / "a.part")
+    assert resuming() == "; a.part is kept: the same command goes on"
+    permit_overwriting(False)
+    assert resuming() == ""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from diffsmc.shell.checkpoints import CheckpointError, read_plain
-from diffsmc.shell.writing import whole
+from diffsmc.shell.writing import resumable, whole
 from diffsmc.smc.path import State, StepInfo, from_plain, to_plain
 
 __all__ = ["RunStore", "SavedPass"]
@@ -82,6 +82,7 @@ class RunStore:
         content = {"settings": self.settings, "passes": self.passes, "seconds": self.seconds}
         with whole(self.path, told=False) as partial, partial.open("wb") as file:
             torch.save(content, file)
+        resumable(self.path)
         self.last_write = time.monotonic()
 
     def discard(self) -> None:

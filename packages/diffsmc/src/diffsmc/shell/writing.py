@@ -14,13 +14,24 @@ from pathlib import Path
 
 from diffsmc.shell.errors import InputError
 
-__all__ = ["claim", "note", "overwrite", "permit_overwriting", "relative", "summary", "whole"]
+__all__ = [
+    "claim",
+    "note",
+    "overwrite",
+    "permit_overwriting",
+    "relative",
+    "resumable",
+    "resuming",
+    "summary",
+    "whole",
+]
 
 # What a zarr store holds in any of its formats, and what says that a folder of tensors is one.
 _MARKS = {"zarr.json", ".zgroup", ".zarray", "metainfo.yaml"}
 
 _permitted = False
 _written: list[Path] = []
+_resumable: list[Path] = []
 
 
 def permit_overwriting(permitted: bool) -> None:
@@ -28,6 +39,7 @@ def permit_overwriting(permitted: bool) -> None:
     global _permitted
     _permitted = permitted
     _written.clear()
+    _resumable.clear()
 
 
 def overwrite() -> bool:
@@ -104,6 +116,18 @@ def note(path: str | os.PathLike[str]) -> None:
     """Count a file or folder among what this process has written."""
     if Path(path) not in _written:
         _written.append(Path(path))
+
+
+def resumable(path: str | os.PathLike[str]) -> None:
+    """Say that unfinished work is kept in a file or folder, from which the same command goes on."""
+    if Path(path) not in _resumable:
+        _resumable.append(Path(path))
+
+
+def resuming() -> str:
+    """End of the line on an interruption: what is kept, or nothing."""
+    kept = [str(relative(path)) for path in _resumable if path.exists()]
+    return f"; {', '.join(kept)} is kept: the same command goes on" if kept else ""
 
 
 def relative(path: Path) -> Path:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from latentgeom.metrics.answers import GeodesicBatch
 from latentgeom.shell.checks import counts
-from latentgeom.shell.writing import whole
+from latentgeom.shell.writing import resumable, whole
 
 __all__ = ["chunked", "distance_matrix"]
 
@@ -97,6 +97,7 @@ def distance_matrix(
     partial = path.with_name(f"{path.name}.part")
     chunk = min(chunk, total)
     group = _open(partial, _fingerprint(points, f"{settings}, {chunk} a chunk"), total, chunk)
+    resumable(partial)
     done = np.asarray(group["done"])
     bar = tqdm(total=total, initial=int(done.sum()) * chunk, desc="distances", unit="pair")
     for number in np.flatnonzero(~done).tolist():

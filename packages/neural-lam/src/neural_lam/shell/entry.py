@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from neural_lam.shell.configuration import near_miss, shipped_configs
 from neural_lam.shell.errors import InputError, Stopped
-from neural_lam.shell.writing import permit_overwriting, summary
+from neural_lam.shell.writing import permit_overwriting, resuming, summary
 
 __all__ = ["Command", "enter"]
 
@@ -73,10 +73,10 @@ def enter(command: Command, argv: Sequence[str] | None = None) -> int:
     try:
         return _run(command, arguments)
     except Stopped as stopped:
-        _tell(command, str(stopped))
+        _tell(command, f"{stopped}{resuming()}")
         return stopped.code
     except KeyboardInterrupt:
-        _tell(command, "interrupted")
+        _tell(command, f"interrupted{resuming()}")
         return 130
     except Exception as error:
         if not _is_ordinary(error):
@@ -138,7 +138,16 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
+def _close_bars() -> None:
+    """End the lines of progress bars, so that a message has one of its own."""
+    progress = sys.modules.get("tqdm")
+    for bar in list(getattr(getattr(progress, "tqdm", None), "_instances", ())):
+        bar.close()
+
+
 def _tell(command: Command, message: str) -> None:
     # The other ranks of a run say the same.
-    if os.environ.get("LOCAL_RANK", "") in {"", "0"}:
+    _close_bars()
+    rank = os.environ.get("LOCAL_RANK", "")
+    if not rank.isdecimal() or int(rank) == 0:
         print(f"{command.name}: {message}", file=sys.stderr)
