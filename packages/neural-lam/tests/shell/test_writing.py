@@ -151,6 +151,21 @@ def test_a_device_is_never_replaced(tmp_path):
     assert pipe.is_fifo()
 
 
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    store, link = tmp_path / "theirs", tmp_path / "mine.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}")
+    link.symlink_to(store, target_is_directory=True)
+    permit_overwriting(True)
+    with whole(link) as partial:
+        partial.mkdir()
+        (partial / "zarr.json").write_text("new")
+    assert (link / "zarr.json").read_text() == "new"
+    assert not link.is_symlink()
+    assert (store / "zarr.json").read_text() == "{}"
+    assert names(tmp_path) == ["mine.zarr", "theirs"]
+
+
 def test_what_is_kept_of_unfinished_work_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resuming() == ""

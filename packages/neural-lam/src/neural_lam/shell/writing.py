@@ -166,7 +166,8 @@ def _replace(partial: Path, final: Path) -> None:
     except OSError:
         os.rename(aside, final)
         raise
-    shutil.rmtree(aside)
+    # A link to a folder goes alone: what it leads to is somebody's.
+    _remove(aside)
 
 
 def summary() -> str:
