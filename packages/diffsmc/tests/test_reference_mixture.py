@@ -93,7 +93,7 @@ def test_rarely_found_modes_are_a_warning(generator):
     from diffsmc import student_mixture
 
     method = ReferenceMixture(SMALL, refits=0, adapt_islands=None)
-    result = method.run(student_mixture(), 2, 200, generator=generator)
+    result = method.run(student_mixture(), 8, 200, generator=generator)
     assert any("others were likely missed" in note for note in result.notes)
 
 

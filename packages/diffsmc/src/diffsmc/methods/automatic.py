@@ -8,10 +8,12 @@ import torch
 from typing_extensions import override
 
 from diffsmc.methods.climbing import Hills, find_hills, follow_up
-from diffsmc.methods.importance import heaviest, sample_by_importance
+from diffsmc.methods.drawing import draw_enough, draw_if_it_will_do
+from diffsmc.methods.importance import heaviest
 from diffsmc.methods.judgement import (
     FINITE_VARIANCE,
     MOST_COMPONENTS,
+    OUTWEIGHS,
     USABLE,
     Fitted,
     Judgement,
@@ -23,10 +25,12 @@ from diffsmc.methods.looking import look_further
 from diffsmc.methods.method import SILENT, Method, Monitor
 from diffsmc.methods.pilot import VARYING, Pilot
 from diffsmc.methods.reference_mixture import ReferenceMixture
-from diffsmc.methods.seeing import Modes, look_back
+from diffsmc.methods.seeing import Modes, look_back, without_ridges
 from diffsmc.methods.tempering import Tempering
 from diffsmc.methods.thrift import LEAST_PILOT, PILOT, sample_thriftily
+from diffsmc.results.diagnostics import FEW_EFFECTIVE
 from diffsmc.results.result import Result
+from diffsmc.smc.estimators import effective_sample_size, log_mean_exp
 from diffsmc.targets.target import Target
 
 __all__ = ["Automatic"]
@@ -175,23 +179,27 @@ class Automatic(Method):
 
         The draws themselves are judged again. Where some outweigh the others, which a few thousand
         draws hadn't shown, climbs from those find what was missed, and sampling starts anew;
-        where nothing is found there is no result.
+        where nothing is found and the weights aren't usable there is no result.
         """
         for look in range(LOOKS):
             judged = fitted.judged
             draws = self._draws(judged, num_islands, num_particles, spent)
-            run = sample_by_importance(
-                target, fitted.mixture, num_islands, draws, generator=generator,
+            run, mixture = draw_enough(
+                target, fitted.mixture, num_islands, draws,
+                most=0 if self.budget else math.inf, generator=generator,
                 monitor=replace(monitor, prefix=f"{monitor.prefix}look {look} " if look else ""),
             )  # fmt: skip
+            fitted = fitted._replace(mixture=mixture)
             spent += run.num_evaluations
-            again = judge_weights(run.log_weights.flatten())
             last = self._left(spent) < PILOT
-            if again.suffices(0.5 * self.importance_ess, USABLE) or last:
+            ok = self._usable(run, draws) or last
+            if ok and not self._to_follow(target, run, hills):
                 return self._explain(run, target, hills, fitted, spent), spent
             before, known = hills.num_evaluations, len(hills.modes)
             hills = follow_up(target, hills, heaviest(run))
             spent += hills.num_evaluations - before
+            if ok and len(hills.modes) == known:
+                return self._explain(run, target, hills, fitted, spent), spent
             if len(hills.modes) == known or len(hills.modes) > MOST_COMPONENTS:
                 break
             new = fit_hills(
@@ -206,6 +214,21 @@ class Automatic(Method):
                 break
         return None, spent
 
+    def _usable(self, run: Result, draws: int) -> bool:
+        """Tell whether a run's own weights are good enough, on every island."""
+        judged = judge_weights(run.log_weights.flatten())
+        # islands of few particles have few effective ones in any case
+        least = float(effective_sample_size(run.log_weights).min())
+        few = least < min(FEW_EFFECTIVE, 0.2 * draws)
+        return judged.suffices(0.5 * self.importance_ess, USABLE) and not few
+
+    def _to_follow(self, target: Target, run: Result, hills: Hills) -> bool:
+        """Tell whether draws outweigh the fit where a second mode would be news."""
+        if self.budget is not None or len(hills.modes) > 1 or target.log_concave:
+            return False
+        log_weights = run.log_weights.flatten()
+        return bool(log_weights.max() > log_mean_exp(log_weights) + OUTWEIGHS)
+
     def _draws(self, judged: Judgement, num_islands: int, num_particles: int, spent: int) -> int:
         """Give the draws of an island."""
         each = max(self.mixture.importance_draws, math.ceil(1 / max(judged.ess, 0.02)))
@@ -219,10 +242,13 @@ class Automatic(Method):
         """Say why importance sampling ran, and what it may have missed."""
         labels = torch.arange(len(hills.found), device=hills.found.device)
         modes = Modes(hills.modes, hills.factors, labels, hills.found)
+        if self.budget is None:
+            modes, more = without_ridges(target, fitted.mixture, modes)
+            spent += more
         looks = torch.cat([hills.starts, hills.looks])
         seen = look_back(target, fitted.mixture, modes, looks, run)
         so = "that suffices" if fitted.suffices else "the budget allows no more"
-        what = "one mode" if len(hills.modes) == 1 else f"{len(hills.modes)} modes"
+        what = "one mode" if len(modes.found) == 1 else f"{len(modes.found)} modes"
         return run._replace(
             reason=f"{len(hills.starts)} climbs found {what}; {fitted.judged}: {so}",
             notes=(*run.notes, *seen),
@@ -273,24 +299,26 @@ class Automatic(Method):
             generator=generator,
         )  # fmt: skip
         judged, spent = better.judged, fitted.num_evaluations + better.num_evaluations
-        if better.suffices:
-            draws = max(self.mixture.importance_draws, math.ceil(1 / judged.ess))
-            run = sample_by_importance(
-                target, better.mixture, num_islands, draws * num_particles,
-                generator=generator, monitor=monitor,
-            )  # fmt: skip
-            reason = f"{judged}: that suffices"
+        draws = max(self.mixture.importance_draws, math.ceil(1 / max(judged.ess, 0.02)))
+        drawn, reason, more = draw_if_it_will_do(
+            target, better, num_islands, draws * num_particles, self.importance_ess,
+            generator=generator, monitor=monitor,
+        )  # fmt: skip
+        spent += more
+        if drawn is not None:
+            run = drawn
         else:
             run = self.tempering.sample(
                 target, num_islands, num_particles, generator=generator, monitor=monitor
             )
-            reason = f"{judged}: tempering is needed"
+            reason = f"{reason}: tempering is needed"
+            spent += run.num_evaluations
         return run._replace(
             reason=reason,
             notes=(
                 *run.notes,
                 *fitted.notes,
-                *look_back(target, better.mixture, fit.modes(pilot), pilot.starts, run),
+                *look_back(target, better.mixture, fit.modes(pilot), pilot.looks, run),
             ),
-            num_evaluations=run.num_evaluations + spent,
+            num_evaluations=spent,
         )

@@ -25,6 +25,7 @@ __all__ = [
     "judge",
     "judge_weights",
     "proposal",
+    "refit",
 ]
 
 FINITE_VARIANCE = 0.5  # Pareto shape
@@ -208,14 +209,19 @@ def improve(
         enough = (ok and judged.ess > GOOD) or dear or judged.ess < HOPELESS
         if enough or not bool((cloud.tilt > -torch.inf).any()):
             break
-        mixture = _refit(mixture, cloud)
+        mixture = refit(mixture, cloud.particles[0], cloud.tilt[0])
     assert best is not None
     return best._replace(num_evaluations=spent)
 
 
-def _refit(mixture: Mixture, cloud: Cloud) -> Mixture:
-    """Fit a mixture to weighted draws of its own; weights are clipped at the mean times root N."""
-    points, log_weights = cloud.particles[0], cloud.tilt[0]
+def refit(mixture: Mixture, points: Tensor, log_weights: Tensor) -> Mixture:
+    """Fit a mixture to weighted draws of its own; weights are clipped at the mean times root N.
+
+    Arguments:
+        mixture: Where the draws come from.
+        points: ``(N, D)``.
+        log_weights: ``(N,)``.
+    """
     seen = log_weights > -torch.inf
     points, log_weights = points[seen], log_weights[seen]
     top = float(log_mean_exp(log_weights)) + 0.5 * math.log(len(points))

@@ -83,5 +83,5 @@ class MixtureDiffusion(Method):
             spent + fitted.num_evaluations, "mixture diffusion",
         )  # fmt: skip
         modes = self.reference.reference.modes(pilot)
-        seen = look_back(target, fitted.mixture, modes, pilot.starts, done)
+        seen = look_back(target, fitted.mixture, modes, pilot.looks, done)
         return done._replace(notes=(*fitted.notes, *seen))

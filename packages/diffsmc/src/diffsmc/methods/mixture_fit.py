@@ -94,7 +94,7 @@ class MixtureFit:
         else:
             starts = scaled_starts(target, self.num_chains, generator=generator)
             starts = _at_hills(starts, hills, generator=generator)
-        return search(
+        pilot = search(
             target,
             generator=generator,
             num_moves=self.search_moves,
@@ -103,6 +103,9 @@ class MixtureFit:
             max_clusters=self.max_components,
             starts=starts,
         )
+        if hills is None:
+            return pilot
+        return pilot._replace(looks=torch.cat([starts, hills.starts, hills.looks]))
 
     def fit(self, target: Target, pilot: Pilot, *, generator: torch.Generator) -> FittedMixture:
         """Fit a mixture to what a pilot found."""

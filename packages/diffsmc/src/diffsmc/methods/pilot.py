@@ -35,6 +35,8 @@ __all__ = [
     "cluster_chains",
     "cluster_factors",
     "join_clusters",
+    "label_linked",
+    "lowest_between",
     "revisit",
     "run_pilot",
     "search",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 LEAPFROGS = 5
+VALLEY = 1.0  # of the log-density, below the lower of two ends
 PASSING = 2  # chains that show that a way is open
 VARYING = 5.0  # the width of a mode, from the narrowest cluster to the widest
 
@@ -53,6 +56,7 @@ class Pilot(NamedTuple):
     being pooled; ``starts`` ``(C, D)`` is where they began, and ``width`` the ratio of the widest
     to the narrowest cluster. ``modes`` ``(K,)`` is the mode of each cluster,
     and ``basins`` ``(M,)`` joins the modes between which chains went to and fro.
+    ``looks`` ``(N, D)`` are the points, starts among them, at which the density was looked at.
     """
 
     states: Tensor
@@ -63,6 +67,7 @@ class Pilot(NamedTuple):
     num_evaluations: int
     modes: Tensor
     basins: Tensor
+    looks: Tensor
 
 
 def run_pilot(
@@ -219,6 +224,31 @@ def revisit(
     return _run_chains(path, cloud, mass, step, num_moves, generator=generator)
 
 
+def lowest_between(target: Target, means: Tensor) -> tuple[Tensor, Tensor, int]:
+    r"""Give the least :math:`\log\gamma` on straight lines between points, ``(K, K)``.
+
+    Lines lead to the four nearest of each; between others it is ``-inf``.
+
+    Arguments:
+        target: The target.
+        means: The points, ``(K, D)``.
+
+    Returns:
+        Those values, the values at the points, ``(K,)``, and the number of evaluations.
+    """
+    num = len(means)
+    if num == 1:
+        return torch.zeros_like(means[:, :1]), torch.zeros_like(means[:, 0]), 0
+    distance = (means[:, None] - means).norm(dim=-1).fill_diagonal_(torch.inf)
+    near = distance.argsort(1)[:, : min(4, num - 1)]
+    along = torch.linspace(0, 1, 11, dtype=means.dtype, device=means.device)[:, None]
+    way = means[:, None, None] + along * (means[near] - means[:, None])[:, :, None]
+    values = target.log_prob(way).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+    lowest = torch.full_like(distance, -torch.inf)
+    lowest.scatter_(1, near, values.min(-1).values)
+    return torch.maximum(lowest, lowest.T), values[:, 0, 0], values.numel()
+
+
 def join_clusters(target: Target, means: Tensor) -> tuple[Tensor, int]:
     r"""Tell which clusters share a mode: no valley lies between their means.
 
@@ -232,22 +262,20 @@ def join_clusters(target: Target, means: Tensor) -> tuple[Tensor, int]:
     Returns:
         The mode of each cluster, ``(K,)``, and the number of evaluations.
     """
-    num = len(means)
-    if num == 1:
-        return torch.zeros(1, dtype=torch.long, device=means.device), 0
-    distance = (means[:, None] - means).norm(dim=-1).fill_diagonal_(torch.inf)
-    near = distance.argsort(1)[:, : min(4, num - 1)]
-    along = torch.linspace(0, 1, 11, dtype=means.dtype, device=means.device)[:, None]
-    way = means[:, None, None] + along * (means[near] - means[:, None])[:, :, None]
-    values = target.log_prob(way).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
-    ends = torch.minimum(values[..., 0], values[..., -1])
-    linked = torch.eye(num, dtype=torch.bool, device=means.device)
-    linked.scatter_(1, near, values.min(-1).values >= ends - 1)
-    linked = linked | linked.T
-    mode = torch.arange(num, device=means.device)
+    lowest, height, spent = lowest_between(target, means)
+    linked = lowest >= torch.minimum(height[:, None], height) - VALLEY
+    return label_linked(linked), spent
+
+
+def label_linked(linked: Tensor) -> Tensor:
+    """Number groups of what is linked, directly or through others, ``(K, K)`` to ``(K,)``."""
+    num = len(linked)
+    linked = linked | linked.T | torch.eye(num, dtype=torch.bool, device=linked.device)
+    label = torch.arange(num, device=linked.device)
     for _ in range(num):
-        mode = torch.where(linked, mode, num).min(1).values
-    return torch.unique(mode, return_inverse=True)[1], values.numel()
+        label = torch.where(linked, label, num).min(1).values
+    numbered: Tensor = torch.unique(label, return_inverse=True)[1]
+    return numbered
 
 
 def width_ratio(states: Tensor, labels: Tensor) -> float:
@@ -313,7 +341,9 @@ def search(
         width = width_ratio(states, labels)
         pooled = _pool(found, mode)
         apart = torch.arange(len(pooled), device=mode.device)
-        return Pilot(flat.restore(states), labels, pooled, starts, width, spent, mode, apart)
+        return Pilot(
+            flat.restore(states), labels, pooled, starts, width, spent, mode, apart, starts
+        )
     again = revisit(
         flat,
         states,
@@ -331,7 +361,7 @@ def search(
     spent += checks + num_revisit_chains * (1 + LEAPFROGS * num_revisits)
     pooled = _pool(found @ (flow / flow.sum(1, keepdim=True)), mode)
     width, basins = width_ratio(again, new), _join_by_flow(flow, mode)
-    return Pilot(flat.restore(again), new, pooled, starts, width, spent, mode, basins)
+    return Pilot(flat.restore(again), new, pooled, starts, width, spent, mode, basins, starts)
 
 
 def _join_by_flow(flow: Tensor, mode: Tensor) -> Tensor:
@@ -346,13 +376,7 @@ def _join_by_flow(flow: Tensor, mode: Tensor) -> Tensor:
     """
     num = int(mode.max()) + 1
     reached = flow.new_zeros(len(flow), num).index_add(1, mode, flow) >= PASSING
-    linked = (reached.T.to(flow.dtype) @ reached.to(flow.dtype)) > 0
-    linked = linked | torch.eye(num, dtype=torch.bool, device=mode.device)
-    basin = torch.arange(num, device=mode.device)
-    for _ in range(num):
-        basin = torch.where(linked, basin, num).min(1).values
-    joined: Tensor = torch.unique(basin, return_inverse=True)[1]
-    return joined
+    return label_linked((reached.T.to(flow.dtype) @ reached.to(flow.dtype)) > 0)
 
 
 def _pool(found: Tensor, mode: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from typing_extensions import override
 
-from diffsmc.methods.importance import sample_by_importance
+from diffsmc.methods.drawing import draw_if_it_will_do
 from diffsmc.methods.judgement import FINITE_VARIANCE, improve
 from diffsmc.methods.method import SILENT, Method, Monitor, narrowness_note
 from diffsmc.methods.mixture_fit import FittedMixture, MixtureFit
 from diffsmc.methods.passes import count_evaluations, run_passes
 from diffsmc.methods.pilot import Pilot
-from diffsmc.methods.seeing import look_back
+from diffsmc.methods.seeing import look_back, without_ridges
 from diffsmc.methods.strata import component_masses, join_result, particle_spread
 from diffsmc.paths.bridge import StratifiedPath
 from diffsmc.references.mixture import Mixture
@@ -106,26 +106,27 @@ class ReferenceMixture(Method):
             target, fitted.mixture, self.reference.weight_points, self.importance_ess,
             self.importance_shape, generator=generator,
         )  # fmt: skip
-        judged = better.judged
-        if better.suffices:
-            run = sample_by_importance(
-                target, better.mixture, num_islands, num_particles * self.importance_draws,
-                generator=generator, monitor=monitor,
-            )  # fmt: skip
-            narrow: tuple[str, ...] = ()
-            reason = f"{judged}: that suffices"
+        drawn, reason, spent = draw_if_it_will_do(
+            target, better, num_islands, num_particles * self.importance_draws,
+            self.importance_ess, generator=generator, monitor=monitor,
+        )  # fmt: skip
+        narrow: tuple[str, ...] = ()
+        if drawn is not None:
+            run = drawn
         else:
             run = self.bridge(
                 target, fitted.mixture, num_islands, num_particles, self.adapt_islands,
                 generator=generator, monitor=monitor,
             )  # fmt: skip
-            reason = f"{judged}: the bridge is needed"
+            reason = f"{reason}: the bridge is needed"
             narrow = narrowness_note(particle_spread(run, fitted.mixture))
-        spent = run.num_evaluations + fitted.num_evaluations + better.num_evaluations
+            spent += run.num_evaluations
+        spent += fitted.num_evaluations + better.num_evaluations
         seen: tuple[str, ...] = ()
         if int(pilot.labels.max()) < self.reference.max_components:
-            modes = self.reference.modes(pilot)
-            seen = look_back(target, better.mixture, modes, pilot.starts, run)
+            modes, more = without_ridges(target, better.mixture, self.reference.modes(pilot))
+            spent += more
+            seen = look_back(target, better.mixture, modes, pilot.looks, run)
         notes = (*fitted.notes, *narrow, *seen)
         return run._replace(reason=reason, notes=notes, num_evaluations=spent)
 

@@ -29,11 +29,20 @@ import torch
 from torch import Tensor
 
 from diffsmc.methods.importance import IMPORTANCE
+from diffsmc.methods.pilot import VALLEY, label_linked, lowest_between
 from diffsmc.references.mixture import Mixture, log_joint
 from diffsmc.results.result import Result
 from diffsmc.targets.target import Target
 
-__all__ = ["Modes", "Verdict", "chance_of_seeing", "look_back", "pooled", "unseen_basins"]
+__all__ = [
+    "Modes",
+    "Verdict",
+    "chance_of_seeing",
+    "look_back",
+    "pooled",
+    "unseen_basins",
+    "without_ridges",
+]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -42,7 +51,10 @@ LEAST_ERROR = 0.01  # of log Z, that counts
 POWERFUL = 0.9  # below, more than one second mode in ten would be missed
 FEW_STARTS = 0.1  # bound on unseen basins that is no bound
 ALONE = 1.5  # starts: a mode that fewer found was found by one alone
+HARDLY = 2.5  # starts: modes that fewer found may be places on a ridge
 SUBSAMPLE = 5000  # particles that tell the masses of modes
+MOST_DRAWS = 100_000  # that count as looks where one mode was found
+BLOCK = 20_000  # points at a time
 
 
 class Modes(NamedTuple):
@@ -116,6 +128,35 @@ class Verdict(NamedTuple):
         return (seen,)
 
 
+def without_ridges(target: Target, mixture: Mixture, modes: Modes) -> tuple[Modes, int]:
+    """Join modes between which the fit shows a way without a valley, and count the evaluations.
+
+    Climbs and chains may stop on a curved ridge, at places between which the straight line leaves
+    it. The components of a mixture that was fitted since lie along the ridge, close enough for
+    straight lines from one to the next. Nothing is done where many starts found every mode.
+
+    Arguments:
+        target: The target.
+        mixture: What was fitted.
+        modes: What a search found.
+    """
+    if len(modes.found) == 1 or not bool((modes.found < max(modes.few, HARDLY)).any()):
+        return modes, 0
+    passes, height, spent = lowest_between(target, torch.cat([modes.means, mixture.means]))
+    for k in range(len(passes)):
+        # the way from i to j whose lowest point is highest may lead over k
+        passes = torch.maximum(passes, torch.minimum(passes[:, k, None], passes[k]))
+    # a mode's summit counts, and the best of the ways between any of its parts
+    mine = modes.labels == torch.arange(len(modes.found), device=height.device)[:, None]
+    summit = torch.where(mine, height[: mine.shape[1]], -torch.inf).amax(1)
+    both = mine[:, None, :, None] & mine[None, :, None, :]
+    between = passes[: mine.shape[1], : mine.shape[1]]
+    between = torch.where(both, between, -torch.inf).amax((2, 3))
+    new = label_linked(between >= torch.minimum(summit[:, None], summit) - VALLEY)
+    found = torch.zeros_like(modes.found[: int(new.max()) + 1]).index_add(0, new, modes.found)
+    return modes._replace(labels=new[modes.labels], found=found), spent
+
+
 def unseen_basins(found: Tensor) -> float:
     """Give the 95 % bound on the share of starts that unseen basins hold.
 
@@ -165,7 +206,7 @@ def chance_of_seeing(
     ratio = 1 + (narrowest - 1) * uniform[:, 0]
     weight = 0.01 + 0.98 * uniform[:, 1]
     kind = (uniform[:, 2:] > mixture.weights.cumsum(0)).sum(-1).clamp(max=len(mixture.weights) - 1)
-    found = log_joint(mixture, points).logsumexp(-1)
+    blocks = [(part, log_joint(mixture, part).logsumexp(-1)) for part in points.split(BLOCK)]
     at_centre = log_joint(mixture, centres).logsumexp(-1)
     volume = mixture.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)[kind]
     peak = target.dim * (ratio.log() - 0.5 * LOG_2PI) - volume + weight.log() - torch.log1p(-weight)
@@ -177,10 +218,13 @@ def chance_of_seeing(
         inverse = torch.linalg.solve_triangular(
             shape, torch.eye(target.dim, dtype=shape.dtype, device=shape.device), upper=False
         )
-        square = torch.cdist(centres[mine] @ inverse.mT, points @ inverse.mT).square()
-        hidden = peak[mine, None] - 0.5 * ratio[mine, None].square() * square
+        met = torch.zeros_like(mine[mine])
+        for part, found in blocks:
+            square = torch.cdist(centres[mine] @ inverse.mT, part @ inverse.mT).square()
+            hidden = peak[mine, None] - 0.5 * ratio[mine, None].square() * square
+            met = met | (hidden > found).any(-1)
         real += int(mine.sum())
-        seen += int((hidden > found).any(-1).sum())
+        seen += int(met.sum())
     return seen / real if real else 1.0
 
 
@@ -196,20 +240,26 @@ def look_back(
         looks: Where the density was looked at, ``(N, D)``: starts, for instance.
         run: The run; the particles of importance sampling were looks as well.
     """
-    points = [looks]
-    if run.strata is not None and run.path == IMPORTANCE:
-        wide = run.strata == run.strata.max()
-        every = max(1, run.particles[0].shape[0] // 5000)
-        points += [run.particles[:, wide].flatten(0, 1), run.particles[0][::every]]
-    generator = torch.Generator(looks.device).manual_seed(0)
     single = len(modes.found) == 1
+    if run.path == IMPORTANCE:
+        looks = torch.cat([looks, _drawn(run, MOST_DRAWS if single else SUBSAMPLE)])
+    generator = torch.Generator(looks.device).manual_seed(0)
     power = chance_of_seeing(
-        target, pooled(mixture) if single else mixture, torch.cat(points), generator=generator
+        target, pooled(mixture) if single else mixture, looks, generator=generator
     )
     rare = float(modes.shares(run)[modes.found < modes.few].sum())
     one = run.evidence()
     unsure = rare / max((one.upper - one.lower) / 2, LEAST_ERROR)
     return Verdict(modes.found, power, unsure, modes.few).notes()
+
+
+def _drawn(run: Result, most: int) -> Tensor:
+    """Give draws of importance sampling, some of all and all from the wide start."""
+    every = -(-run.log_weights.numel() // most)
+    points = [run.particles.flatten(0, 1)[::every]]
+    if run.strata is not None and every > 1:
+        points.append(run.particles[:, run.strata == run.strata.max()].flatten(0, 1))
+    return torch.cat(points)
 
 
 def pooled(mixture: Mixture) -> Mixture:

@@ -112,7 +112,7 @@ def sample_thriftily(
         notes=(
             *run.notes,
             *fitted.notes,
-            *look_back(target, better.mixture, modes, pilot.starts, run),
+            *look_back(target, better.mixture, modes, pilot.looks, run),
         ),
         num_evaluations=spent,
     )
