@@ -2,20 +2,27 @@ r"""Importance sampling that isn't content with few effective draws.
 
 A fit is judged by some thousand draws, and the run has ten times as many. Where these show tails
 which the judgement hadn't seen, so that some island has few effective draws or Pareto's
-:math:`k` is no longer below 0.7, the mixture is refitted to them and drawn from anew, more often.
+:math:`k` is no longer below 0.7, the mixture is refitted and drawn from anew. It is refitted to
+all :math:`n = \sum_i n_i` draws so far, weighted by the proposal of all together,
+:math:`w = \gamma / \sum_i (n_i/n)\, q_i`. The answer is that of the last draws alone: to keep the
+run that looks best is to keep the one that missed a tail, and draws to which a proposal was fitted
+have too little weight under it.
 
 References:
-    Cappé et al. (2008), Adaptive importance sampling in general mixture classes, Statistics and
-    Computing 18, arXiv:0710.4242.
+    Cornuet, Marin, Mira & Robert (2012), Adaptive multiple importance sampling, Scandinavian
+    Journal of Statistics 39, arXiv:0907.1254.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from diffsmc.methods.importance import sample_by_importance
-from diffsmc.methods.judgement import USABLE, Fitted, judge_weights, refit
+from diffsmc.methods.importance import affordable, sample_by_importance
+from diffsmc.methods.judgement import USABLE, Fitted, judge_weights, proposal, refit
 from diffsmc.methods.method import Monitor
+from diffsmc.paths.importance import ImportancePath
 from diffsmc.references.mixture import Mixture
 from diffsmc.results.result import Result
 from diffsmc.smc.estimators import effective_sample_size
@@ -25,8 +32,22 @@ __all__ = ["draw_enough", "draw_if_it_will_do"]
 
 ENOUGH = 200.0  # effective draws of an island, or half of its draws: diagnosis asks for 100
 ATTEMPTS = 3
-MOST_TIMES = 4  # as many draws in all as were asked for
+MOST_TIMES = 4  # as many draws at once as were asked for
 LEARNT_FROM = 20_000  # heaviest draws to which the mixture is refitted
+
+
+class _Drawn(NamedTuple):
+    """Draws of a mixture, ``num`` an island."""
+
+    run: Result
+    mixture: Mixture
+    num: int
+
+    def log_density(self, target: Target, x: Tensor) -> Tensor:
+        """Give the log-density of such draws at any points."""
+        mixture = affordable(self.mixture, self.num)
+        path = ImportancePath(target, proposal(target, mixture))
+        return path.log_density(x, *path.labels(self.num))
 
 
 def draw_enough(
@@ -51,24 +72,24 @@ def draw_enough(
         monitor: Told of the step.
 
     Returns:
-        The best run, its evaluations being those of all, and the mixture that it came from.
+        The last draws, the evaluations being those of all, and the mixture that they came from.
     """
-    best, found, spent, num = None, mixture, 0, num_draws
-    enough = min(ENOUGH, 0.5 * num_draws)
-    for _ in range(ATTEMPTS):
+    drawn: list[_Drawn] = []
+    num, enough, spent = num_draws, min(ENOUGH, 0.5 * num_draws), 0
+    while True:
         run = sample_by_importance(
             target, mixture, num_islands, num, generator=generator, monitor=monitor
         )
+        drawn.append(_Drawn(run, mixture, num))
         spent += run.num_evaluations
-        if best is None or _worth(run) > _worth(best):
-            best, found = run, mixture
-        usable, least = _worth(best)
-        more = min(MOST_TIMES * num_draws, math.ceil(num * min(enough / max(least, 1.0), 4.0)))
-        if (usable and least >= enough) or least == 0 or spent + more * num_islands > most:
-            break
-        mixture, num = refit(found, *_heaviest(best)), max(num_draws, more)
-    assert best is not None
-    return best._replace(num_evaluations=spent), found
+        shape = judge_weights(run.log_weights.flatten()).shape
+        least = float(effective_sample_size(run.log_weights).min())
+        times = min(MOST_TIMES, max(1.0, 2 * enough / max(least, 1.0)))
+        num = math.ceil(times * num_draws)
+        done = shape < USABLE and least >= enough
+        if done or least == 0 or spent + num * num_islands > most or len(drawn) == ATTEMPTS:
+            return run._replace(num_evaluations=spent), mixture
+        mixture = refit(mixture, *_heaviest(*_together(target, drawn)))
 
 
 def draw_if_it_will_do(
@@ -110,13 +131,19 @@ def draw_if_it_will_do(
     return run, f"{again}: that suffices", run.num_evaluations
 
 
-def _worth(run: Result) -> tuple[bool, float]:
-    """Tell whether a run's weights have a variance to speak of, and its least ESS."""
-    shape = judge_weights(run.log_weights.flatten()).shape
-    return shape < USABLE, float(effective_sample_size(run.log_weights).min())
+def _together(target: Target, drawn: list[_Drawn]) -> tuple[Tensor, Tensor]:
+    """Give all draws, ``(N, D)``, weighted by the proposal that they are draws of together."""
+    total = sum(one.num for one in drawn)
+    x = torch.cat([one.run.particles.flatten(0, 1) for one in drawn])
+    # a run's own weights say what the density is at its draws
+    density = torch.cat([
+        (one.run.log_weights + one.log_density(target, one.run.particles)).flatten()
+        for one in drawn
+    ])  # fmt: skip
+    parts = [one.log_density(target, x) + math.log(one.num / total) for one in drawn]
+    return x, density - torch.stack(parts).logsumexp(0)
 
 
-def _heaviest(run: Result) -> tuple[torch.Tensor, torch.Tensor]:
-    log_weights = run.log_weights.flatten()
+def _heaviest(points: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     rows = log_weights.topk(min(LEARNT_FROM, len(log_weights))).indices
-    return run.particles.flatten(0, 1)[rows], log_weights[rows]
+    return points[rows], log_weights[rows]

@@ -15,7 +15,7 @@ from diffsmc.smc.moves import RWM
 from diffsmc.smc.schedules import FixedSchedule
 from diffsmc.targets.target import Target
 
-__all__ = ["IMPORTANCE", "heaviest", "sample_by_importance"]
+__all__ = ["IMPORTANCE", "affordable", "heaviest", "sample_by_importance"]
 
 IMPORTANCE = "importance sampling"
 FEWEST = 8  # draws of a component
@@ -44,7 +44,7 @@ def sample_by_importance(
     References:
         Owen & Zhou (2000), Safe and effective importance sampling, JASA 95.
     """
-    path = ImportancePath(target, proposal(target, _affordable(mixture, num_draws)))
+    path = ImportancePath(target, proposal(target, affordable(mixture, num_draws)))
     settings = Settings(RWM(), 0, ess_threshold=0.0, mass=diagonal_mass)
     done = run_pass(
         "run",
@@ -61,7 +61,7 @@ def sample_by_importance(
     return result._replace(strata=path.labels(num_draws)[0])
 
 
-def _affordable(mixture: Mixture, num_draws: int) -> Mixture:
+def affordable(mixture: Mixture, num_draws: int) -> Mixture:
     """Keep the heaviest components, eight draws each."""
     num = max(1, num_draws // FEWEST)
     if num >= len(mixture.weights):

@@ -206,7 +206,7 @@ def chance_of_seeing(
     ratio = 1 + (narrowest - 1) * uniform[:, 0]
     weight = 0.01 + 0.98 * uniform[:, 1]
     kind = (uniform[:, 2:] > mixture.weights.cumsum(0)).sum(-1).clamp(max=len(mixture.weights) - 1)
-    blocks = [(part, log_joint(mixture, part).logsumexp(-1)) for part in points.split(BLOCK)]
+    blocks = [(part, log_joint(mixture, part).logsumexp(-1)) for part in torch.split(points, BLOCK)]
     at_centre = log_joint(mixture, centres).logsumexp(-1)
     volume = mixture.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)[kind]
     peak = target.dim * (ratio.log() - 0.5 * LOG_2PI) - volume + weight.log() - torch.log1p(-weight)
