@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffsmc.methods.summits import find_summit
 from diffsmc.references.mixture import Mixture
 from diffsmc.shell.showing import in_a_line
 from diffsmc.targets.target import Target
@@ -32,7 +33,7 @@ __all__ = ["Hills", "climb", "find_hills", "follow_up", "scaled_starts"]
 SCALES = ((2.0, 0.1), (1.0, 0.45), (0.5, 0.25), (0.2, 0.2))  # of the start, and their shares
 RISE = 1e-4  # of the linear prediction, that a step must bring
 SMALLEST = 1e-14  # step, in widths of the start
-RISING = 0.1  # gain that a step predicts where there is no summit yet
+LOST = 0.5  # of the climbs: so many lost ones have met coordinates, and not a ridge
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -96,6 +97,7 @@ def climb(
     num_rounds: int = 80,
     tolerance: float = 1e-3,
     most: float = math.inf,
+    widths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Climb from points, ``(C, D)``.
 
@@ -105,6 +107,7 @@ def climb(
         num_rounds: Most evaluations of one climb.
         tolerance: A climb ends where its predicted gain is below.
         most: Evaluations of all climbs, after which they stop where they are.
+        widths: Cholesky factor of the coordinates, ``(D, D)``, instead of the start's.
 
     Returns:
         Ends ``(C, D)``, which climbs have ended ``(C,)``, and the number of evaluations.
@@ -113,7 +116,8 @@ def climb(
         Zhang et al. (2022), Pathfinder: parallel quasi-Newton variational inference, JMLR 23,
         arXiv:2108.03782.
     """
-    mean, factor = target.start_mean, target.start_factor
+    mean = target.start_mean
+    factor = target.start_factor if widths is None else widths
 
     def evaluate(z: Tensor) -> tuple[Tensor, Tensor]:
         value, grad = target.log_prob_and_grad(mean + z @ factor.mT)
@@ -218,10 +222,14 @@ def find_hills(
         starts = scaled_starts(target, num_starts, generator=generator)
         left = most - hills.num_evaluations
         ends, ended, spent = climb(target, starts, most=0.7 * left)
-        hills = _gather(target, hills, starts, ends[ended], most_modes, left - spent)
-        hills = hills._replace(
-            lost=hills.lost + int((~ended).sum()), num_evaluations=hills.num_evaluations + spent
-        )
+        hills, lost = _gather(target, hills, starts, ends[ended], most_modes, left - spent)
+        hills = hills._replace(num_evaluations=hills.num_evaluations + spent)
+        astray = torch.cat([ends[ended][lost], ends[~ended]])
+        if len(astray) > LOST * num_starts and len(hills.modes):
+            hills, num_lost = _again(target, hills, astray, most_modes, most)
+        else:
+            num_lost = len(astray)
+        hills = hills._replace(lost=hills.lost + num_lost)
         alone = int((hills.found == 1).sum())
         total = len(hills.starts)
         # one mode is no evidence for one: in many dimensions a second is seen by few starts
@@ -234,12 +242,31 @@ def find_hills(
             and total >= wanted
             and hills.found.sum() >= 0.5 * total
         )
-        lost = hills.lost > 0.5 * total
+        gone = hills.lost > LOST * total
         # as many starts again take about as much again
         dear = 2 * hills.num_evaluations > most or 2 * total > most_starts
-        if lost or bool(few) or dear or len(hills.modes) > most_modes:
+        if gone or bool(few) or dear or len(hills.modes) > most_modes:
             return hills
         num_starts = total
+
+
+def _again(
+    target: Target, hills: Hills, points: Tensor, most_modes: int, most: float
+) -> tuple[Hills, int]:
+    """Climb from where most climbs lost their way, in the coordinates of the highest mode.
+
+    Coordinates that are strongly correlated, or far from the start's scale, let the curvature
+    that a climb has seen stop it on a slope. Gives the hills, and how many climbs are lost still.
+    """
+    widths = hills.factors[int(hills.heights.argmax())]
+    left = 0.5 * (most - hills.num_evaluations)
+    if left < 2 * len(points):
+        return hills, len(points)
+    ends, ended, spent = climb(target, points, most=left, widths=widths)
+    hills = hills._replace(num_evaluations=hills.num_evaluations + spent)
+    left = most - hills.num_evaluations
+    more, lost = _gather(target, hills, hills.starts[:0], ends[ended], most_modes, left)
+    return more, int(lost.sum()) + int((~ended).sum())
 
 
 def follow_up(target: Target, hills: Hills, points: Tensor, most: float = math.inf) -> Hills:
@@ -253,7 +280,7 @@ def follow_up(target: Target, hills: Hills, points: Tensor, most: float = math.i
     """
     ends, ended, spent = climb(target, points, most=0.7 * most)
     known = len(hills.modes)
-    more = _gather(target, hills, points, ends[ended], known + len(points), most - spent)
+    more, _ = _gather(target, hills, points, ends[ended], known + len(points), most - spent)
     # these points were chosen: what they found says nothing of the basins of random starts
     found = torch.cat([hills.found, more.found[known:].clamp(min=2)])
     return more._replace(
@@ -272,12 +299,15 @@ def _empty(target: Target) -> Hills:
 
 def _gather(
     target: Target, hills: Hills, starts: Tensor, ends: Tensor, most_modes: int, most: float
-) -> Hills:
-    """Put ends to the modes that they belong to, the highest first, within some evaluations."""
+) -> tuple[Hills, Tensor]:
+    """Put ends to the modes that they belong to, the highest first, within some evaluations.
+
+    Also gives which ends, ``(C,)``, belong to none.
+    """
     values = target.log_prob(ends)
     modes, factors = list(hills.modes), list(hills.factors)
     heights, found = list(hills.heights), hills.found.tolist()
-    spent, lost = len(ends), 0
+    spent, lost = len(ends), torch.zeros_like(values, dtype=torch.bool)
     left = torch.ones_like(values, dtype=torch.bool)
     for mode, factor, index in zip(modes, factors, range(len(modes)), strict=True):
         mine = left & _within(ends, mode, factor)
@@ -285,11 +315,10 @@ def _gather(
         left = left & ~mine
     while bool(left.any()) and len(modes) <= most_modes:
         top = int(torch.where(left, values, -torch.inf).argmax())
-        mode, factor, cost = _summit(target, ends[top], most - spent)
+        mode, factor, cost = find_summit(target, ends[top], most - spent)
         spent += cost
         if factor is None:
-            left[top] = False
-            lost += 1
+            left[top], lost[top] = False, True
             continue
         same = [k for k, f in enumerate(factors) if bool(_within(mode[None], modes[k], f))]
         if same:
@@ -306,80 +335,20 @@ def _gather(
         found.append(float(mine.sum()))
         left = left & ~mine
     like = target.start_mean
-    return Hills(
+    found_hills = Hills(
         torch.stack(modes) if modes else hills.modes,
         torch.stack(factors) if modes else hills.factors,
         torch.stack(heights) if modes else hills.heights,
         torch.tensor(found, dtype=like.dtype, device=like.device),
         torch.cat([hills.starts, starts]),
-        hills.lost + lost + int(left.sum()),
+        hills.lost,
         hills.num_evaluations + spent,
         hills.looks,
     )
+    return found_hills, lost | left
 
 
 def _within(ends: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
     unit = torch.linalg.solve_triangular(factor, (ends - mode).mT, upper=False)
     inside: Tensor = unit.square().sum(-2) < 1
     return inside
-
-
-def _summit(target: Target, end: Tensor, most: float) -> tuple[Tensor, Tensor | None, int]:
-    """Give the mode near an end by Newton steps, and Laplace's factor there."""
-    spent, widths, gain, near, risen = 0, 1e-3 * target.start_factor, math.inf, False, True
-    factor = None
-    for _ in range(14):
-        if spent + 2 * target.dim + 3 > most:
-            break
-        factor, grad, cost = _curvature(target, end, widths)
-        spent += cost
-        if factor is None:
-            return end, None, spent
-        step = factor @ (factor.T @ grad)
-        new = end + step
-        values = target.log_prob(torch.stack([end, new]))
-        spent += 2
-        risen = bool(values[1] >= values[0])
-        gain = float(grad @ step)
-        near = gain < 1e-6
-        end = new if risen else end
-        same = torch.allclose(0.3 * factor, widths, rtol=0.3, atol=0.0)
-        widths = 0.3 * factor
-        if (near or not risen) and same:
-            break
-    # where Newton's steps find no end, or one that still rises, there is a ridge, and no peak
-    return end, factor if near or (not risen and gain < RISING) else None, spent
-
-
-def _curvature(target: Target, mode: Tensor, widths: Tensor) -> tuple[Tensor | None, Tensor, int]:
-    """Give Laplace's factor, or nothing where the density isn't peaked, and the gradient.
-
-    Arguments:
-        target: The target.
-        mode: Where.
-        widths: Columns are the differences, ``(D, D)``, over which gradients are compared.
-    """
-    points = torch.cat([mode + widths.T, mode - widths.T, mode[None]])
-    grads = target.log_prob_and_grad(points)[1]
-    plus, minus, grad = grads[: len(mode)], grads[len(mode) : -1], grads[-1]
-    # in the coordinates of the widths, which make any scales of the axes alike
-    bent = (minus - plus) @ widths / 2
-    bent = 0.5 * (bent + bent.T)
-    scale = bent.diagonal()
-    if not bool(bent.isfinite().all()) or not bool((scale > 0).all()):
-        return None, grad, len(points)
-    scale = scale.rsqrt()
-    values, vectors = torch.linalg.eigh(scale[:, None] * bent * scale)
-    if float(values[0]) <= 0:
-        return None, grad, len(points)
-    return _lower(widths @ (scale[:, None] * vectors / values.sqrt())), grad, len(points)
-
-
-def _lower(root: Tensor) -> Tensor | None:
-    """Give the lower Cholesky factor of ``root root^T`` by a QR decomposition, any scales."""
-    scale = root.square().sum(-1).sqrt()
-    if not bool((scale > 0).all()) or not bool(scale.isfinite().all()):
-        return None
-    upper = torch.linalg.qr((root / scale[:, None]).T).R
-    factor = upper.T * upper.diagonal().sign()
-    return scale[:, None] * factor if bool((factor.diagonal() > 0).all()) else None
