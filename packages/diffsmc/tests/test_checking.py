@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_methods import Counted
 from torch.distributions import HalfNormal, Normal, constraints
 
 import diffsmc
@@ -13,6 +14,7 @@ from diffsmc import (
     Automatic,
     DensityError,
     Diffusion,
+    ImproperTargetError,
     LogDensity,
     MixtureDiffusion,
     MixtureFit,
@@ -22,7 +24,7 @@ from diffsmc import (
     ReferenceMixture,
     Tempering,
 )
-from diffsmc.targets.checking import check_density
+from diffsmc.targets.checking import check_density, check_proper
 from diffsmc.targets.target import tolerate
 
 CONSTANT = torch.tensor([1.0, 2.0, 0.5])  # single precision
@@ -357,3 +359,28 @@ def test_a_function_that_is_constant_in_pieces_has_no_gradient(generator):
 def test_absurd_values_are_refused(make, line):
     with pytest.raises(ValueError, match=line):
         make()
+
+
+def test_a_density_that_rises_where_nobody_would_go_is_not_called_improper():
+    """Errors of an unstable recursion grow like 3^200: any scale of the noise is too small."""
+    y = torch.linspace(-1, 1, 200, dtype=torch.float64).sin()
+
+    def prior(p):
+        return -0.5 * (p["mu"].square() + p["theta"].square()) - 2 * torch.log1p(p["sigma"])
+
+    def likelihood(p):
+        errors = [y[0] - p["mu"]]
+        for value in y[1:]:
+            errors.append(value - p["mu"] - p["theta"] * errors[-1])
+        scale = p["sigma"][..., None]
+        return (-0.5 * (torch.stack(errors, -1) / scale).square() - scale.log()).sum(-1)
+
+    space = {"mu": Parameter(), "theta": Parameter(),
+             "sigma": Parameter(constraints.positive)}  # fmt: skip
+    target = Posterior(space, prior, likelihood, 3.0)
+    lines = torch.eye(3, dtype=torch.float64)
+    wild = torch.tensor([0.0, 3.0, 0.0]).double().expand(3, 3)
+    with pytest.raises(ImproperTargetError):
+        check_proper(target, lines, wild)
+    counted = Counted(target)
+    assert check_proper(counted) == counted.count

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_methods import Counted
 
-from diffsmc import Automatic, LogDensity, MixtureFit
+from diffsmc import Automatic, LogDensity, MixtureFit, Parameter, Posterior
 from diffsmc.methods import automatic, seeing
 from diffsmc.methods.climbing import find_hills
 from diffsmc.methods.pilot import label_linked, lowest_between
@@ -201,3 +201,12 @@ def test_few_effective_draws_are_no_answer_of_climbs(generator, monkeypatch):
     )
     assert spoilt
     assert "pilot chains" in run.reason
+
+
+def test_no_climb_that_ends_is_no_fault(generator):
+    """Nothing is asked of the target about no points, of which posteriors know nothing."""
+    space = {"a": Parameter(torch.distributions.constraints.positive)}
+    flat = Posterior(space, lambda p: -p["a"].log(), lambda p: 0 * p["a"])
+    hills = find_hills(flat, generator=generator, num_starts=8, most_starts=8)
+    assert len(hills.modes) == 0
+    assert hills.lost == 8

@@ -225,7 +225,7 @@ def find_hills(
         hills, lost = _gather(target, hills, starts, ends[ended], most_modes, left - spent)
         hills = hills._replace(num_evaluations=hills.num_evaluations + spent)
         astray = torch.cat([ends[ended][lost], ends[~ended]])
-        if len(astray) > LOST * num_starts and len(hills.modes):
+        if len(astray) > LOST * num_starts and len(hills.modes) == 1:
             hills, num_lost = _again(target, hills, astray, most_modes, most)
         else:
             num_lost = len(astray)
@@ -253,12 +253,13 @@ def find_hills(
 def _again(
     target: Target, hills: Hills, points: Tensor, most_modes: int, most: float
 ) -> tuple[Hills, int]:
-    """Climb from where most climbs lost their way, in the coordinates of the highest mode.
+    """Climb from where most climbs lost their way, in the coordinates of the one mode found.
 
     Coordinates that are strongly correlated, or far from the start's scale, let the curvature
-    that a climb has seen stop it on a slope. Gives the hills, and how many climbs are lost still.
+    that a climb has seen stop it on a slope. Several modes among lost climbs are rather places on
+    a ridge. Gives the hills, and how many climbs are lost still.
     """
-    widths = hills.factors[int(hills.heights.argmax())]
+    widths = hills.factors[0]
     left = 0.5 * (most - hills.num_evaluations)
     if left < 2 * len(points):
         return hills, len(points)
@@ -304,7 +305,7 @@ def _gather(
 
     Also gives which ends, ``(C,)``, belong to none.
     """
-    values = target.log_prob(ends)
+    values = target.log_prob(ends) if len(ends) else ends.new_zeros(0)
     modes, factors = list(hills.modes), list(hills.factors)
     heights, found = list(hills.heights), hills.found.tolist()
     spent, lost = len(ends), torch.zeros_like(values, dtype=torch.bool)
