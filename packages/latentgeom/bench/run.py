@@ -196,7 +196,9 @@ def adversarial_study() -> None:
         sum(v[key] for v in verdicts) for key in ("pairs", "silent", "converged")
     )
     told = "; ".join(
-        f"{v['family']}: {v['silent']} silent, {v['converged']} of {v['pairs']}" for v in verdicts
+        f"{v['family']}: {v['silent']} silent, {v['converged']} of {v['pairs']}"
+        + f" ({v['within']} of {v['resolved']} that 256 segments resolve)" * bool(v["resolved"])
+        for v in verdicts
     )
     line("adversarial", "silent", silent, 0, "bound", f"{pairs} pairs; {told}")
     resolved = [v for v in verdicts if v["family"] in ("ridges", "sines", "helices")]
@@ -234,20 +236,25 @@ def ratios_to(before: Path, turns: int) -> None:
 
 def six_decoders(quick: bool) -> None:
     """Other networks than the first, and other peers."""
+    import compiled_georce
     import decoders
 
-    solvers = {
-        "stochman-default": (peers.stochman(5, 150, 20), 50),
-        "georce": (decoders.by_tensor, 25),
-        "scipy-lbfgsb": (decoders.by_scipy, 6),
-    }
-    for number, problem in enumerate(decoders.decoders(), 1):
-        for name, (solve, pairs) in solvers.items():
-            found = decoders.compare(problem, solve, pairs, 1 if quick else 3)
+    problems = decoders.decoders(20, first=1) if quick else decoders.decoders()
+    for number, problem in enumerate(problems, 1):
+        compiled, setting = compiled_georce.cheapest(problem)
+        solvers = {
+            "stochman-default": (peers.stochman(5, 150, 20), ""),
+            "georce": (decoders.by_tensor, ""),
+            "georce-jax": (compiled, f"; compiled, {setting}: cheapest of four with a digit"),
+            "scipy-lbfgsb": (decoders.by_scipy, ""),
+        }
+        for name, (solve, note) in solvers.items():
+            seconds = 1.0 if quick else decoders.SECONDS
+            found = decoders.compare(problem, solve, 1 if quick else 2, seconds)
             if found is not None:
                 line(
                     f"decoder_{number}", "cpu_seconds", found.ours, found.theirs, name,
-                    found.setting,
+                    found.setting + note,
                 )  # fmt: skip
 
 
@@ -255,12 +262,16 @@ def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer pairs for the slow peers")
+    parser.add_argument("--decoders", action="store_true", help="the six decoders alone")
     parser.add_argument("--before", type=Path, help="packages/latentgeom of an earlier checkout")
     options = parser.parse_args()
     quick = options.quick
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     ours(sphere(4), Setting(8, 1e-4))
+    if options.decoders:
+        six_decoders(quick)
+        return
     for problem in (mlp(100), sphere(100), ellipsoid(100)):
         first = problem.name == "mlp"
         compare(problem, "stochman-default", peers.stochman(5, 150, 20), 100, 3 if quick else 7)

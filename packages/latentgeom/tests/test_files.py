@@ -72,6 +72,9 @@ FAULTS = {
     "1,2\n3,4\n5,nan\n": "NaN or infinity in 1 of 3 rows, the first is row 2",
     "x,x\n1,2\n": "line 1: names of columns come twice: x, x",
     "": "empty",
+    "x;y\n1,5;2\n": "entries are separated by semicolons, expected commas",
+    "1;2\n3;4\n": "entries are separated by semicolons, expected commas",
+    "1\t2\n3\t4\n": "entries are separated by tabs, expected commas",
     "words\n": "line 1: 'words' is not a number",
 }
 
@@ -114,3 +117,13 @@ def test_empty_arrays_are_refused_by_name(tmp_path, shape):
     np.save(tmp_path / "none.npy", np.zeros(shape))
     with pytest.raises(ValueError, match=r"none\.npy: nothing in an array of shape"):
         read_table(str(tmp_path / "none.npy"))
+
+
+def test_several_arrays_are_named_in_one_line(tmp_path):
+    np.savez(tmp_path / "both.npz", train=X, test=X[:3])
+    with pytest.raises(InputError, match=r"several arrays.*'train', 'test'; save the one") as error:
+        read_table(str(tmp_path / "both.npz"))
+    assert "\n" not in str(error.value)
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(InputError, match="no array in it"):
+        read_table(str(tmp_path / "none.npz"))

@@ -6,6 +6,7 @@ from torch import nn
 
 from latentgeom.immersions.immersion import Chart, jacobian
 from latentgeom.metrics import constant_curvature as cc
+from latentgeom.metrics.explicit import ConstantCurvature
 from latentgeom.solvers.boundary import geodesics
 from latentgeom.solvers.memory import pairs_at_once
 
@@ -179,3 +180,25 @@ def test_antipodes_are_flagged():
 def test_bad_end_points_are_refused(a, b, options, message):
     with pytest.raises(ValueError, match=message):
         geodesics(Chart(sphere, 2), a, b, **options)
+
+
+@pytest.mark.parametrize("dim", [20, 35, 50])
+def test_many_dimensions_have_no_cliff(generator, dim):
+    # A sphere, turned isometrically into more dimensions: distances are known.
+    turn = torch.linalg.qr(torch.randn(dim + 11, dim + 1, generator=generator))[0]
+    chart = Chart(lambda z: cc.tangent_to_ambient(z, 1.0) @ turn.mT, dim)
+    a, b = torch.randn(2, 3, dim, generator=generator) / dim**0.5
+    batch = geodesics(chart, a, b)
+    exact = ConstantCurvature(dim, 1.0).dist(a, b)
+    assert batch.converged.all()
+    assert ((batch.length - exact).abs() <= 1e-13 * exact).all()
+    assert (batch.error_estimate <= 1e-10 * exact).all()
+
+
+def test_networks_of_twenty_coordinates_are_solved_as_finely_as_those_of_ten(generator):
+    weights = [torch.randn(n, m, generator=generator) / n**0.5 for n, m in ((20, 48), (48, 60))]
+    chart = Chart(lambda z: torch.tanh(2 * z @ weights[0]) @ weights[1], 20)
+    a, b = torch.randn(2, 4, 20, generator=generator) / 20**0.5
+    found, best = (geodesics(chart, a, b, num_segments=n) for n in (32, 64))
+    assert best.converged.all()
+    assert ((found.length - best.length).abs() <= 1e-9 * best.length).all()

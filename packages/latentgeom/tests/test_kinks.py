@@ -70,6 +70,37 @@ def test_single_precision_cannot_tell_and_is_not_asked():
     assert not has_kinks(problem.immersion.embed, problem.a.float(), problem.b.float())
 
 
+class Net(nn.Module):
+    """A network in single precision whose activation is no layer of it."""
+
+    def __init__(self, generator, activation):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 16), nn.Linear(16, 5)
+        for layer in (self.first, self.second):
+            layer.weight.data = torch.randn(layer.weight.shape, generator=generator) / 2
+        self.activation = activation
+        self.float().requires_grad_(False)
+
+    def forward(self, z):
+        return self.second(self.activation(self.first(z)))
+
+    def decode(self, z):
+        return self(z)
+
+
+def test_kinks_of_modules_and_functions_are_found_in_single_precision(generator):
+    a, b = (x.float() for x in lines(generator))
+    net = Net(generator, torch.relu)
+    for decoder in (net, net.decode, lambda z: torch.cat([z, z.abs()], -1)):
+        with pytest.warns(UserWarning, match="decoder has kinks"):
+            Chart(decoder, 2).look(a, b)
+    assert net.first.weight.dtype == torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Chart(Net(generator, torch.tanh), 2).look(a, b)
+        Chart(lambda z: net(z), 2).look(a, b)  # whose weights nobody sees
+
+
 def test_a_decoder_is_looked_at_once(generator):
     seen = []
     net = network([2, 8, 5], np.random.default_rng(0))
@@ -85,6 +116,16 @@ def test_a_decoder_is_looked_at_once(generator):
         first = len(seen)
         geodesics(chart, a, b, num_segments=8)
     assert len(seen) - first < first
+
+
+def test_looking_changes_no_digit(generator):
+    net = network([10, 32, 20], np.random.default_rng(0))
+    looked, blind = Chart(net, 10), Chart(net, 10)
+    blind.looked = True
+    a, b = torch.randn(2, 6, 10, generator=generator) / 3
+    one, two = (geodesics(chart, a, b, num_segments=16) for chart in (looked, blind))
+    assert torch.equal(one.length, two.length)
+    assert torch.equal(one.points, two.points)
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.Dropout])

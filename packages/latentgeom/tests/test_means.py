@@ -5,7 +5,9 @@ from latentgeom.immersions.immersion import Chart
 from latentgeom.immersions.surfaces import Ellipsoid
 from latentgeom.metrics import constant_curvature as cc
 from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.pullback.pullback import Pullback
 from latentgeom.solvers.means import frechet_mean
+from latentgeom.solvers.solver import Solver
 
 SPHERE = ConstantCurvature(2, 1.0)
 
@@ -71,3 +73,14 @@ def test_means_take_any_metric(generator):
     weights = torch.rand(6, generator=generator) + 0.1
     found, expected = frechet_mean(metric, points, weights), metric.mean(points, weights)
     assert torch.equal(found.mean, expected.mean)
+
+
+def test_means_keep_to_the_memory_rule(generator):
+    points = torch.randn(40, 2, generator=generator) / 2
+    chart = Chart(lambda z: cc.tangent_to_ambient(z, 1.0), 2)
+    assert frechet_mean(chart, points, memory_gb=1e-1).converged
+    with pytest.raises(ValueError, match="40 geodesics of 16 segments don't fit into memory_gb="):
+        frechet_mean(chart, points, memory_gb=1e-6)
+    metric = Pullback(lambda z: cc.tangent_to_ambient(z, 1.0), 2, Solver(memory_gb=1e-6))
+    with pytest.raises(ValueError, match="don't fit into memory_gb"):
+        metric.mean(points)

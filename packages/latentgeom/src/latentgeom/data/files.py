@@ -46,7 +46,13 @@ def _choose(path: Path, names: list[str], labels: str | None) -> str:
     known = [name for name in _NAMES if name in names] or (names if len(names) == 1 else [])
     if known:
         return known[0]
-    raise InputError(f"{path}: expected an array named 'code' or 'points', got {names}")
+    if not names:
+        raise InputError(f"{path}: no array in it")
+    choices = ", ".join(repr(name) for name in names)
+    raise InputError(
+        f"{path}: several arrays, and none is named 'points': {choices}; save the one that is"
+        " meant alone, or under that name"
+    )
 
 
 def _found(path: Path, label: str, names: list[str]) -> str:
@@ -113,6 +119,7 @@ def _csv(path: Path, labels: str | None) -> _Read:
         rows = [row for row in csv.reader(file) if row]
     if not rows:
         raise InputError(f"{path}: empty")
+    _check_separator(path, rows)
     names = _header(path, rows[0], rows[1:])
     if labels and names:
         _found(path, labels, names)
@@ -129,6 +136,18 @@ def _csv(path: Path, labels: str | None) -> _Read:
                 raise InputError(f"{path}: line {number}: {word.strip()!r} is not a number")
     columns = {name: np.array([row[i] for row in body]) for i, name in enumerate(names)}
     return _split(path, columns, labels)._replace(note=note)
+
+
+def _check_separator(path: Path, rows: list[list[str]]) -> None:
+    """Refuse entries that something else than a comma stands between."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        parts = ",".join(rows[-1]).split(separator)
+        if len(parts) > 1:
+            raise InputError(
+                f"{path}: entries are separated by {name}, expected commas (with points, not"
+                " commas, in numbers); pandas: read_csv(path, sep="
+                f"{separator!r}).to_csv(path, index=False)"
+            )
 
 
 def _header(path: Path, first: list[str], rest: list[list[str]]) -> list[str]:

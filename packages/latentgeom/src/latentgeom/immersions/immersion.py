@@ -15,6 +15,7 @@ References:
     do Carmo (1992), Riemannian Geometry, chapter 6.
 """
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -136,8 +137,26 @@ class Chart(Immersion):
                 "decoder maps a point differently beside others, or each time: batch normalisation"
                 " or dropout in training mode? call eval() first"
             )
-        if has_kinks(self.embed, a, b):
+        if self._has_kinks(a, b):
             _warn_of_kinks("kinks, at which its slope jumps")
+
+    def _has_kinks(self, a: Tensor, b: Tensor) -> bool:
+        """In double precision always: in single, narrow ridges look like kinks."""
+        if a.dtype == torch.float64:
+            return has_kinks(self.embed, a, b)
+        owner = getattr(self.decoder, "__self__", self.decoder)  # of a bound method
+        decoder = self.decoder
+        if isinstance(owner, nn.Module):
+            twin = copy.deepcopy(owner).double()
+            decoder = twin if owner is decoder else getattr(twin, decoder.__name__)
+
+        def embed(x: Tensor) -> Tensor:
+            return decoder(x.reshape(-1, self.dim)).reshape(*x.shape[:-1], -1)
+
+        try:
+            return has_kinks(embed, a.double(), b.double())
+        except RuntimeError:  # weights in single precision, out of sight in a callable
+            return False
 
 
 def _refuse_if_training(decoder: Callable[[Tensor], Tensor]) -> None:

@@ -117,7 +117,9 @@ class Pullback(NumericalMetric):
     def mean(
         self, points: Tensor, weights: Tensor | None = None, tolerance: float = 1e-14
     ) -> FrechetMean:
-        return frechet_mean(self.chart, points, weights, tolerance=tolerance)
+        return frechet_mean(
+            self.chart, points, weights, tolerance=tolerance, memory_gb=self.solver.memory_gb
+        )
 
 
 class EnrichedPullback(NumericalMetric):

@@ -46,6 +46,7 @@ __all__ = ["check_segments", "geodesics", "initial_curves", "polynomial_grid"]
 _LOOSE = 1e-3  # decrement at which a coarse curve is prolonged
 _BLOCK, _POLISH_BLOCK, _DEGREE = 24, 80, 16  # unknowns and segments of an element, at most
 _LEAST_DEGREE = 8  # of polynomial elements, whatever their block
+_MANY = 20  # coordinates from which Jacobians cost so much that the highest degree is cheap
 _SAFETY = 4.0  # of the truncated energy
 _ROUNDING = 4.0  # units in the last place of the images, a node
 _GAP_SAFETY = 2.0
@@ -93,7 +94,7 @@ def _chords(immersion: Immersion, num_segments: int) -> Grid:
 def polynomial_grid(immersion: Immersion, num_segments: int) -> Grid:
     """Polynomial elements of the highest degree that blocks of moderate size allow."""
     formed = max(_POLISH_BLOCK // immersion.dim, _LEAST_DEGREE)
-    largest = min(formed if immersion.dim <= MAX_FORMED else _DEGREE, _DEGREE)
+    largest = min(formed if immersion.dim < _MANY else _DEGREE, _DEGREE)
     return lobatto(num_segments, _divisor(num_segments, largest))
 
 

@@ -24,6 +24,7 @@ from latentgeom.relaxation.block_tridiagonal import Factorization, eliminate, fa
 from latentgeom.relaxation.elements import Grid
 from latentgeom.relaxation.newton import assemble, by_element, diagonal_mass
 from latentgeom.solvers.boundary import check_segments, polynomial_grid
+from latentgeom.solvers.memory import pairs_at_once
 from latentgeom.solvers.reader import Reader
 from latentgeom.solvers.refinement import PATIENCE
 
@@ -124,10 +125,13 @@ def frechet_mean(
     num_segments: int = 16,
     tolerance: float = 1e-14,
     max_iterations: int = 100,
+    memory_gb: float = 1.0,
 ) -> FrechetMean:
     """Weighted Fréchet mean of points.
 
-    Where the curves hide something between their nodes there are more segments, up to 256.
+    Where the curves hide something between their nodes there are more segments, up to 256.  All
+    geodesics share their last node, so that they can't be solved in parts: points whose
+    geodesics together don't fit into memory are refused.
 
     Arguments:
         space: Any metric, or an immersion.
@@ -136,6 +140,10 @@ def frechet_mean(
         num_segments: Segments of each geodesic, a multiple of 4 and at least 8.
         tolerance: Largest relative decrease of the energy still to be expected.
         max_iterations: Newton steps.
+        memory_gb: Memory that the geodesics of an immersion may take together, in gigabytes.
+
+    Raises:
+        ValueError: They take more.
 
     References:
         Karcher (1977), Riemannian Center of Mass and Mollifier Smoothing.
@@ -147,12 +155,33 @@ def frechet_mean(
     immersion.check(points, "points")
     weights = normalised(points, weights)
     check_segments(points, points, num_segments)
+    _check_memory(immersion, points, num_segments, memory_gb)
     options = {"tolerance": tolerance, "max_iterations": max_iterations}
     found, certain = _mean(immersion, points, weights, num_segments, **options)  # type: ignore[arg-type]
     while not certain and 2 * num_segments <= _MAX_SEGMENTS:
         num_segments *= 2
+        if _fitting(immersion, points, num_segments, memory_gb) < len(points):
+            break  # what is found stays uncertain
         found, certain = _mean(immersion, points, weights, num_segments, **options)  # type: ignore[arg-type]
     return found._replace(converged=found.converged and certain)
+
+
+def _fitting(immersion: Immersion, points: Tensor, num_segments: int, memory_gb: float) -> int:
+    def heaviest(x: Tensor) -> object:
+        return jacobian(immersion, x)
+
+    return pairs_at_once(immersion, heaviest, points, num_segments, memory_gb)
+
+
+def _check_memory(
+    immersion: Immersion, points: Tensor, num_segments: int, memory_gb: float
+) -> None:
+    fitting = _fitting(immersion, points, num_segments, memory_gb)
+    if fitting < len(points):
+        raise ValueError(
+            f"{len(points)} geodesics of {num_segments} segments don't fit into memory_gb="
+            f"{memory_gb}, {fitting} do; allow more memory, or take fewer segments or points"
+        )
 
 
 def _mean(

@@ -23,7 +23,7 @@ PATIENCE = 1e-2  # doubt about a length, relative to it, from which curves are r
 _ENOUGH = 2e-2  # estimate of a string, relative to its length, at which it is good enough
 _SAFETY = 3.0  # of a string's estimate
 _FIRST, _MAX_SEGMENTS = 64, 256  # segments of strings
-_HOPELESS = 1.5  # error relative to the length, of the second string, that a third won't mend
+_HOPELESS = 1.5  # error relative to the length, of the third string, that a fourth won't mend
 _ROUNDING = 4.0  # units in the last place of the images, a sample
 
 
@@ -68,7 +68,8 @@ def _counts(num_segments: int) -> list[int]:
     counts = [count]
     while counts[-1] * 2 <= _MAX_SEGMENTS:
         counts.append(counts[-1] * 2)
-    return counts
+    # Twice on most segments: what changes then is not what the segments before had missed.
+    return [*counts, counts[-1]]
 
 
 def _group(rows: Tensor, found: Strung, estimate: Tensor, count: int) -> _Group:
@@ -100,14 +101,15 @@ def refined(immersion: Immersion, start: Samples, num_segments: int) -> Refined:
     rows = torch.arange(len(start.points), device=start.points.device)
     previous = torch.full_like(start.length, torch.nan)
     groups = []
-    for count in (counts := _counts(num_segments)):
+    counts = _counts(num_segments)
+    for position, count in enumerate(counts):
         found = string(immersion, start, count)
         moved = (found.length - previous).abs().nan_to_num(nan=0.0)
         estimate = _SAFETY * found.error_estimate + moved + _rounding(found)
         group = _group(rows, found, estimate, count)
         # Conjugate ends and saddles stay what they are on more segments; doubt doesn't.
-        hopeless = ~(estimate <= _HOPELESS * found.length) & (count > counts[0])
-        done = (estimate <= _ENOUGH * found.length) | hopeless | (count == counts[-1])
+        hopeless = ~(estimate <= _HOPELESS * found.length) & (position > 1)
+        done = (estimate <= _ENOUGH * found.length) | hopeless | (position == len(counts) - 1)
         groups.append(_part(group, done))
         if bool(done.all()):
             break
