@@ -7,6 +7,8 @@ beside this script at once:
 
     python bench/qg_window.py --work FOLDER
     python bench/qg_window.py --work FOLDER --networks conv_raw --trajectories 0 1
+
+``--lines`` prints what is stored beside this script, as the lines of ``results.jsonl``.
 """
 
 import argparse
@@ -153,12 +155,40 @@ def record(network: str, run: dict[str, Any]) -> None:
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def lines() -> None:
+    """Print the stored result, a JSON object a network and level."""
+    for network, entry in json.loads(RESULT.read_text()).items():
+        runs, found = entry["runs"], entry["mean_least_largest"]
+        seconds = [run["cpu_seconds_of_fit"] for run in runs]
+        for level, ratios in found["linear_stencil"].items():
+            mean, least, largest = ratios["24"]
+            highest = max(found["principal_components"][level].values(), key=lambda v: v[2])[2]
+            setting = (
+                f"mean over {len(runs)} simulated trajectories, {least:.3f} to {largest:.3f}; RMSE"
+                f" over the 7 x 7 stencil's at 24 h, {runs[0]['num_forecasts']} forecasts each,"
+                f" {min(seconds)} to {max(seconds)} CPU seconds of fit with its validation; at most"
+                f" {highest:.2f} of the principal components' at any lead time to 48 h; worst"
+                f" forecast {found['worst_over_climatology']:.2f} of the climatology's error"
+            )
+            record = {
+                "package": "neural-lam", "case": f"qg_24h_{network}",
+                "quantity": f"rmse_ratio_{level}", "ours": mean, "peer": None, "peer_name": "",
+                "better": "lower", "seeds": [run["trajectory"] for run in runs],
+                "setting": setting,
+            }  # fmt: skip
+            print(json.dumps(record))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--lines", action="store_true")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--trajectories", nargs="+", type=int, default=list(range(5)))
     chosen = parser.parse_args()
+    if chosen.lines or chosen.work is None:
+        lines()
+        raise SystemExit
     for number in chosen.trajectories:
         for name in chosen.networks:
             record(name, produce(simulate(chosen.work, number), name, number))

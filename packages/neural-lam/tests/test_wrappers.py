@@ -11,6 +11,7 @@ from neural_lam.predictors.stencil import LinearGuess, fit_stencil, roll_stencil
 from neural_lam.predictors.step import (
     BoundaryForced,
     Clamped,
+    Masked,
     Residual,
     Sight,
     Standardised,
@@ -213,3 +214,22 @@ def test_no_change_leaves_the_bounds_or_is_infinite(size):
 def test_bounds_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match="lower bounds must be below the upper ones"):
         Clamped(Shift(0.0), torch.tensor([1.0]), torch.tensor([1.0]))
+
+
+def test_what_does_not_exist_is_filled_before_a_step_and_after_it(arguments):
+    mask, fill = draw(G, V, seed=6) > 0, draw(V, seed=7)
+    predictor = Masked(Linear(), mask, fill)
+    state, previous, forcing, boundary = arguments
+    where = mask.unsqueeze(1)
+    expected = torch.where(where, 2 * state - previous + forcing[..., :1], fill)
+    # What doesn't exist is NaN in the data.
+    hidden = [torch.where(where, field, torch.nan) for field in (state, previous, boundary)]
+    found = predictor(hidden[0], hidden[1], forcing, hidden[2], None)
+    torch.testing.assert_close(found, expected)
+    assert not mask.all()
+    seen = []
+    predictor.predictor.register_forward_pre_hook(lambda _, given: seen.extend(given[:4]))
+    # Many earlier states at once have the same mask.
+    history = torch.stack((hidden[1], hidden[1]))
+    predictor(hidden[0], history, forcing, hidden[2], None)
+    assert all(torch.isfinite(field).all() for field in seen)
