@@ -1,9 +1,15 @@
 """Numbers that Lightning takes and stumbles over later are refused where they enter."""
 
 import pytest
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from neural_lam.shell.errors import InputError
-from neural_lam.shell.settings import check_checkpoint, check_seed, check_trainer
+from neural_lam.shell.settings import (
+    check_checkpoint,
+    check_seed,
+    check_trainer,
+    drop_unwanted_bars,
+)
 
 
 @pytest.mark.parametrize("seed", [None, True, 0, 2**32 - 1])
@@ -31,3 +37,11 @@ def test_untrained_weights_are_not_scored(verb):
     check_checkpoint("fit", None)
     with pytest.raises(InputError, match="ckpt_path: required"):
         check_checkpoint(verb, None)
+
+
+@pytest.mark.parametrize(("wanted", "left"), [(False, 1), (True, 2), (None, 2)])
+def test_a_bar_that_nobody_wants_is_no_mistake(wanted, left):
+    settings = {"enable_progress_bar": wanted, "callbacks": [TQDMProgressBar(), object()]}
+    drop_unwanted_bars(settings)
+    assert len(settings["callbacks"]) == left
+    drop_unwanted_bars({"enable_progress_bar": False, "callbacks": None})

@@ -1,11 +1,13 @@
 """Numbers of a run that Lightning takes and stumbles over later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
+
+from lightning.pytorch.callbacks import ProgressBar
 
 from diffsmc.shell.errors import InputError
 
-__all__ = ["check_checkpoint", "check_seed", "check_trainer"]
+__all__ = ["check_checkpoint", "check_seed", "check_trainer", "drop_unwanted_bars"]
 
 _DIVISORS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 _SCORING = ("validate", "test", "predict")  # verbs of Lightning's that use weights as they are
@@ -35,6 +37,17 @@ def check_trainer(settings: Mapping[str, Any], place: str) -> None:
         value = settings.get(name)
         if isinstance(value, int | float) and value <= 0:
             raise InputError(f"{place}trainer.{name}: expected a positive number, got {value}")
+
+
+def drop_unwanted_bars(settings: MutableMapping[str, Any]) -> None:
+    """Take a configuration's progress bar out where the command line wants none.
+
+    Arguments:
+        settings: Options of the Trainer, callbacks as objects; changed in place.
+    """
+    if settings.get("enable_progress_bar") is False and settings.get("callbacks"):
+        bars = [one for one in settings["callbacks"] if isinstance(one, ProgressBar)]
+        settings["callbacks"] = [one for one in settings["callbacks"] if one not in bars]
 
 
 def check_checkpoint(verb: str, path: object) -> None:

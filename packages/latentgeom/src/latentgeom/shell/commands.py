@@ -42,7 +42,12 @@ from latentgeom.shell.errors import InputError, Stopped
 from latentgeom.shell.explanation import check_keys, explain, innermost
 from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard
 from latentgeom.shell.logs import keep_logs
-from latentgeom.shell.settings import check_checkpoint, check_seed, check_trainer
+from latentgeom.shell.settings import (
+    check_checkpoint,
+    check_seed,
+    check_trainer,
+    drop_unwanted_bars,
+)
 from latentgeom.shell.writing import claim, note, overwrite, relative, whole
 
 __all__ = ["Application", "CommandLine", "function_parser", "run"]
@@ -215,6 +220,7 @@ class CommandLine(LightningCLI):
         """A Trainer that writes into the run's folder alone."""
         settings = self._get(self.config_init, "trainer")
         check_trainer(settings, self._place("trainer."))
+        drop_unwanted_bars(settings)
         root = Path(settings.get("default_root_dir") or f"out/{self.application.name}")
         self.above = next(path for path in (root, *root.parents) if path.exists())
         kwargs["default_root_dir"] = str(root)
