@@ -158,7 +158,14 @@ def test_own_verbs_turn_a_checkpoint_into_reports_and_pictures(tmp_path):
     common = ["--config", str(path), "--ckpt_path", str(checkpoint)]
     out = tmp_path / "out"
     for verb, options in {
-        "distortion": ["--baseline_ckpt", str(checkpoint), "--num_pairs", "20"],
+        "distortion": [
+            "--baseline_ckpt",
+            str(checkpoint),
+            "--relaxed_ckpt",
+            str(checkpoint),
+            "--num_pairs",
+            "20",
+        ],
         "geodesics": ["--num_pairs", "10", "--num_segments", "16"],
         "plot": ["--num_pairs", "3"],
     }.items():
@@ -167,7 +174,9 @@ def test_own_verbs_turn_a_checkpoint_into_reports_and_pictures(tmp_path):
     assert (tmp_path / "latent.png").exists()  # the run's folder, where no other is named
     report = json.loads((out / "report.json").read_text())
     assert report["isometric"]["distortion"] >= 1
-    assert report["isometric"] == report["plain"]
+    assert report["isometric"] == report["plain"] == report["relaxed"]
+    assert report["plain"]["distortion_euclidean"] >= 1
+    assert report["plain"]["principal_components"]["distortion"] >= 1
     curves = xarray.open_zarr(out / "geodesics.zarr", consolidated=False)
     codes = xarray.open_zarr(out / "codes.zarr", consolidated=False)
     assert curves.points.dims == ("pair", "node", "latent")

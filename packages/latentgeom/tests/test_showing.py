@@ -39,7 +39,7 @@ OBJECTS = {
     "Diffeomorphism": lambda: lg.poincare_ball(2),
     "Digits": lambda: lg.Digits(),
     "DistortionReport": lambda: lg.DistortionReport(
-        1.0, 2.0, 0.1, 0.9, 0.8, 3.0, 0.1, 1.0, 5, 6, [1]
+        1.0, 2.0, 0.1, 0.9, 0.8, 3.0, 4.0, 0.1, 1.0, 5, 6, [1]
     ),
     "Ellipsoid": lambda: lg.Ellipsoid(torch.ones(3)),
     "EnrichedPullback": lambda: lg.EnrichedPullback(linear(), lg.Euclidean(3), 2),
@@ -60,10 +60,12 @@ OBJECTS = {
     "Observations": lambda: lg.Observations(torch.zeros(5, 2), torch.zeros(5)),
     "Perceptron": lambda: lg.Perceptron(5, 2, [4]),
     "PositiveDefinite": lambda: lg.PositiveDefinite(2),
+    "PrincipalReport": lambda: lg.PrincipalReport(3.0, 0.9, 1.5),
     "Product": lambda: lg.Product([lg.Euclidean(1), lg.sphere(2)]),
     "Pullback": lambda: lg.Pullback(linear(), 2),
     "RadialCost": lambda: lg.RadialCost(torch.zeros(5, 2), torch.ones(5), 1.0),
     "RadialDeviation": lambda: lg.RadialDeviation(torch.zeros(4, 2), torch.ones(4), 5),
+    "RelaxedPenalty": lambda: lg.RelaxedPenalty(),
     "Samples": lambda: lg.Samples(torch.zeros(5, 2), torch.zeros(5), torch.arange(5)),
     "Scaled": lambda: lg.Scaled(lg.Euclidean(2), 3.0),
     "Scaling": lambda: lg.Scaling(),

@@ -7,6 +7,7 @@ from latentgeom.data.digits import Digits
 from latentgeom.data.observations import Observations, Samples
 from latentgeom.data.partners import Pairs
 from latentgeom.metrics.explicit import ConstantCurvature
+from latentgeom.models.losses import RelaxedPenalty, relative_metric, relaxed_distortion
 from latentgeom.models.networks import Autoencoder, Perceptron
 from latentgeom.shell.guards import NonFiniteError, NonFiniteGuard
 from latentgeom.shell.randomness import keyed_uniform
@@ -105,7 +106,7 @@ def test_a_non_finite_gradient_stops_before_the_weights_change(tmp_path):
         fit(tmp_path, callbacks=[Poison()])
 
 
-@pytest.mark.filterwarnings("ignore:Attribute 'autoencoder'")
+@pytest.mark.filterwarnings("ignore:Attribute '(autoencoder|penalty)'")
 @pytest.mark.parametrize("curvature", [-1.0, 0.0])
 def test_a_training_step_is_its_formula_on_three_samples(curvature):
     torch.set_default_dtype(torch.float64)
@@ -144,6 +145,13 @@ def test_a_training_step_is_its_formula_on_three_samples(curvature):
         torch.testing.assert_close(one, two)
     # Isometry asked for at the codes alone is another objective.
     assert (objective(torch.zeros(3, 1)) - found).abs() > 1e-3 * found.abs()
+    relaxed = IsometricAutoencoder(net, 1.7, seed=4, penalty=RelaxedPenalty())
+    relaxed.log = model.log
+    a, b = net.encode(x), net.encode(partner)
+    z = net.metric.expmap(a, (1.2 * u.square() - 0.2) * net.metric.logmap(a, b))
+    miss = (net.decode(a) - x).square().sum(-1).mean()
+    penalty = relaxed_distortion(relative_metric(net.decode, net.metric, z))
+    torch.testing.assert_close(relaxed.training_step(batch, 0), miss + 1.7 * penalty)
     plain = IsometricAutoencoder(net, isometry_weight=0.0)
     plain.log = model.log
     miss = (net.decode(net.encode(x)) - x).square().sum(-1).mean()

@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.models.losses import conformal_distortion as conformal_distortion
     from latentgeom.models.losses import isometry_loss as isometry_loss
     from latentgeom.models.losses import relative_metric as relative_metric
+    from latentgeom.models.losses import RelaxedPenalty as RelaxedPenalty
     from latentgeom.models.losses import relaxed_distortion as relaxed_distortion
     from latentgeom.models.losses import volume_distortion as volume_distortion
     from latentgeom.models.networks import Autoencoder as Autoencoder
@@ -92,6 +93,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.pullback.pullback import ellipsoid as ellipsoid
     from latentgeom.pullback.pullback import torus as torus
     from latentgeom.reports.evaluation import DistortionReport as DistortionReport
+    from latentgeom.reports.evaluation import PrincipalReport as PrincipalReport
+    from latentgeom.reports.evaluation import principal_report as principal_report
     from latentgeom.reports.evaluation import distortion as distortion
     from latentgeom.reports.evaluation import induced_geodesics as induced_geodesics
     from latentgeom.reports.evaluation import random_pairs as random_pairs
@@ -145,10 +148,12 @@ _EXPORTS = {
     "Perceptron": "models.networks",
     "Objective": "models.objective",
     "PositiveDefinite": "metrics.spd",
+    "PrincipalReport": "reports.evaluation",
     "Product": "metrics.explicit",
     "Pullback": "pullback.pullback",
     "RadialCost": "pullback.data_metrics",
     "RadialDeviation": "pullback.deviation",
+    "RelaxedPenalty": "models.losses",
     "Samples": "data.observations",
     "Scaling": "data.scaling",
     "Scaled": "metrics.charts",
@@ -192,6 +197,7 @@ _EXPORTS = {
     "poincare_disc": "reports.plots",
     "poincare_ellipsoid": "metrics.charts",
     "pole_ladder": "pairs.transport",
+    "principal_report": "reports.evaluation",
     "radial_deviation": "pullback.deviation",
     "random_pairs": "reports.evaluation",
     "relative_metric": "models.losses",

@@ -18,7 +18,12 @@ from latentgeom.metrics.explicit import ConstantCurvature
 from latentgeom.models.latent_model import LatentModel
 from latentgeom.models.losses import relative_metric
 from latentgeom.pairs.distances import chunked, distance_matrix
-from latentgeom.reports.evaluation import distortion, induced_geodesics, random_pairs
+from latentgeom.reports.evaluation import (
+    distortion,
+    induced_geodesics,
+    principal_report,
+    random_pairs,
+)
 from latentgeom.reports.storage import codes_dataset, geodesics_dataset, write_json, write_zarr
 from latentgeom.shell.checkpoints import CheckpointError, read_checkpoint
 from latentgeom.shell.checks import counts, positive
@@ -40,6 +45,7 @@ class _Latent(NamedTuple):
     labels: Tensor
     sample_index: Tensor
     reconstruction: float
+    observations: Tensor
 
 
 def _load(model: lightning.LightningModule, ckpt_path: str) -> LatentModel:
@@ -68,12 +74,13 @@ def _latent(
     if codes is not None:
         z = read_points(codes, loaded.metric.dim)
         zeros = torch.zeros(len(z), dtype=torch.long)
-        return _Latent(loaded, z, zeros, torch.arange(len(z)), math.nan)
+        return _Latent(loaded, z, zeros, torch.arange(len(z)), math.nan, z[:, :0])
     samples = held_out(data)
     x = samples.x.double()
     z = loaded.encode(x)
     error = (loaded.decode(z).reshape(x.shape) - x).square().flatten(1).sum(-1).mean()
-    return _Latent(loaded, z, samples.y, samples.sample_index, float(error))
+    x = x.flatten(1)
+    return _Latent(loaded, z, samples.y, samples.sample_index, float(error), x)
 
 
 def _pairs(latent: _Latent, num_pairs: int, seed: int) -> Tensor:
@@ -118,6 +125,7 @@ class GeometryTrainer(lightning.Trainer):
         datamodule: lightning.LightningDataModule,
         ckpt_path: str,
         baseline_ckpt: str | None = None,
+        relaxed_ckpt: str | None = None,
         num_pairs: int = 300,
         num_segments: int = 32,
         seed: int = 0,
@@ -130,6 +138,7 @@ class GeometryTrainer(lightning.Trainer):
             datamodule: The data; its test split is scored.
             ckpt_path: Weights of the model.
             baseline_ckpt: Weights of the same model trained without the isometry loss.
+            relaxed_ckpt: Weights of the same model with a flat metric and the relaxed loss.
             num_pairs: Random pairs of codes whose distances are compared.
             num_segments: Segments of the induced geodesics.
             seed: Seed of the pairs.
@@ -139,13 +148,19 @@ class GeometryTrainer(lightning.Trainer):
         counts(num_pairs=num_pairs, num_segments=num_segments)
         folder = Path(output or self.default_root_dir)
         claim(*(folder / name for name in ("report.json", "distances.png")))
-        names = {"isometric": ckpt_path} | ({"plain": baseline_ckpt} if baseline_ckpt else {})
+        given = {"isometric": ckpt_path, "plain": baseline_ckpt, "relaxed": relaxed_ckpt}
+        names = {name: path for name, path in given.items() if path}
         latents = {n: _latent(model, datamodule, path) for n, path in names.items()}
         content: dict[str, Any] = {}
         batches = {}
         for name, latent in latents.items():
-            batches[name] = _geodesics(latent, _pairs(latent, num_pairs, seed), num_segments)
+            pairs = _pairs(latent, num_pairs, seed)
+            batches[name] = _geodesics(latent, pairs, num_segments)
             content[name] = _scores(latent, batches[name])
+            principal = principal_report(
+                latent.observations, pairs, batches[name], latent.model.metric.dim
+            )
+            content[name]["principal_components"] = principal._asdict()
             _print_scores(name, content[name])
         content["metric"] = _describe(latents["isometric"].model)
         content["settings"] = {
@@ -296,5 +311,16 @@ def _describe(model: LatentModel) -> str:
 
 
 def _print_scores(name: str, scores: dict[str, Any]) -> None:
-    shown = ("correlation", "distortion", "condition_median", "log_scale_sd", "reconstruction")
+    shown = ("distortion", "correlation", "condition_median", "log_scale_sd", "reconstruction")
     print(f"{name}: " + ", ".join(f"{key} {scores[key]:.4g}" for key in shown))
+    others = {
+        "Euclidean distances of its codes": (
+            scores["distortion_euclidean"], scores["correlation_euclidean"]
+        ),
+        "principal components": (
+            scores["principal_components"]["distortion"],
+            scores["principal_components"]["correlation"],
+        ),
+    }  # fmt: skip
+    for other, (distortion_, correlation) in others.items():
+        print(f"  {other}: distortion {distortion_:.4g}, correlation {correlation:.4g}")

@@ -17,12 +17,15 @@ References:
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
 from latentgeom.immersions.immersion import Chart, jacobian
 from latentgeom.metrics.metric import Metric
+from latentgeom.shell.showing import in_a_line
 
 __all__ = [
+    "RelaxedPenalty",
     "conformal_distortion",
     "isometry_loss",
     "relative_metric",
@@ -70,6 +73,17 @@ def relaxed_distortion(relative: Tensor) -> Tensor:
     square = relative.square().sum((-2, -1)).mean()
     trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1).mean()
     return relative.shape[-1] * square / trace.square() - 1
+
+
+class RelaxedPenalty(nn.Module):
+    """The relaxed distortion as what a training adds to the reconstruction; it learns no scale."""
+
+    __str__ = in_a_line
+
+    @override
+    def forward(self, relative: Tensor, scale: Tensor) -> Tensor:
+        """Relaxed distortion of a sample of relative metrics ``(B, d, d)``."""
+        return relaxed_distortion(relative) + 0 * scale
 
 
 def conformal_distortion(relative: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ References:
     Lee, Yoon, Son & Park (2022), Regularized Autoencoders for Isometric Representation Learning.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,15 +40,18 @@ class Objective(NamedTuple):
         return in_a_line(self)
 
 
+Penalty = Callable[[Tensor, Tensor], Tensor]  # of relative metrics and the scale
+
+
 def reconstruction_of(model: Learnt, x: Tensor, z: Tensor) -> Tensor:
     """Squared errors of observations ``(B, *D)`` decoded from codes, ``(B,)``."""
     return (model.decode(z).reshape(x.shape) - x).square().flatten(1).sum(-1)
 
 
-def isometry_at(model: Learnt, z: Tensor) -> Tensor:
-    """Isometry loss at coordinates ``(B, d)``, ``(B,)``."""
+def isometry_at(model: Learnt, z: Tensor, penalty: Penalty = isometry_loss) -> Tensor:
+    """Isometry loss at coordinates ``(B, d)``, ``(B,)``; another penalty may be one number."""
     relative = relative_metric(model.decode, model.metric, z)
-    return isometry_loss(relative, model.log_scale.exp())
+    return penalty(relative, model.log_scale.exp())
 
 
 @torch.no_grad()
@@ -64,7 +68,9 @@ def points_between(model: Learnt, z: Tensor, partner: Tensor, t: Tensor) -> Tens
     return metric.exp_frame(z, t * metric.log_frame(z, model.encode(partner)))
 
 
-def isometric_objective(model: Learnt, x: Tensor, partner: Tensor, t: Tensor) -> Objective:
+def isometric_objective(
+    model: Learnt, x: Tensor, partner: Tensor, t: Tensor, penalty: Penalty = isometry_loss
+) -> Objective:
     """Reconstruction of observations, and isometry on geodesics between their codes.
 
     Arguments:
@@ -72,8 +78,9 @@ def isometric_objective(model: Learnt, x: Tensor, partner: Tensor, t: Tensor) ->
         x: Observations, ``(B, D)``.
         partner: Observations to whose codes the geodesics lead, ``(B, D)``.
         t: Times on these geodesics, ``(B, 1)``.
+        penalty: Function of the relative metrics ``(B, d, d)`` and the scale.
     """
     z = model.encode(x)
     reconstruction = reconstruction_of(model, x, z)
-    isometry = isometry_at(model, points_between(model, z, partner, t))
+    isometry = isometry_at(model, points_between(model, z, partner, t), penalty)
     return Objective(reconstruction.mean(), isometry.mean())

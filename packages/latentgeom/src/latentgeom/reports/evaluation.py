@@ -28,7 +28,15 @@ from latentgeom.pullback.pullback import Pullback
 from latentgeom.shell.showing import in_a_line
 from latentgeom.solvers.solver import DEFAULT, Solver
 
-__all__ = ["DistortionReport", "as_metric", "distortion", "induced_geodesics", "random_pairs"]
+__all__ = [
+    "DistortionReport",
+    "PrincipalReport",
+    "as_metric",
+    "distortion",
+    "induced_geodesics",
+    "principal_report",
+    "random_pairs",
+]
 
 Decode = Callable[[Tensor], Tensor]
 _WORST = 5
@@ -46,6 +54,7 @@ class DistortionReport(NamedTuple):
         correlation: Of chosen with induced geodesic distances.
         correlation_euclidean: Of Euclidean distances of coordinates with induced ones.
         distortion: Largest over smallest ratio of induced to chosen distance.
+        distortion_euclidean: The same with Euclidean distances of coordinates.
         ratio_variation: Standard deviation of that ratio over its mean.
         converged: Fraction of induced geodesics that converged; only those are scored.
         num_codes: Codes behind the pointwise numbers.
@@ -59,6 +68,7 @@ class DistortionReport(NamedTuple):
     correlation: float
     correlation_euclidean: float
     distortion: float
+    distortion_euclidean: float
     ratio_variation: float
     converged: float
     num_codes: int
@@ -110,6 +120,50 @@ def _correlation(x: Tensor, y: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([x, y]))[0, 1])
 
 
+def _spread(ratio: Tensor) -> float:
+    return float(ratio.max() / ratio.min())
+
+
+class PrincipalReport(NamedTuple):
+    """Distances of principal components against the geodesic distances of a decoder.
+
+    Arguments:
+        distortion: Largest over smallest ratio of geodesic distance to that of components.
+        correlation: Of the two.
+        reconstruction: Squared error of the observations from the components.
+    """
+
+    distortion: float
+    correlation: float
+    reconstruction: float
+
+    def __str__(self) -> str:
+        return in_a_line(self)
+
+
+def principal_report(x: Tensor, pairs: Tensor, batch: GeodesicBatch, dim: int) -> PrincipalReport:
+    """The baseline that learns nothing: as many principal components as codes have coordinates.
+
+    They are those of the scored observations themselves, which flatters them.
+
+    Arguments:
+        x: Observations, ``(N, D)``.
+        pairs: Indices of those that the geodesics join, ``(P, 2)``.
+        batch: Induced geodesics of the pairs.
+        dim: Number of components.
+    """
+    centred = x - x.mean(0)
+    axes = torch.linalg.svd(centred, full_matrices=False)[2][:dim]
+    components = centred @ axes.mT
+    kept = batch.converged
+    straight = (components[pairs[:, 0]] - components[pairs[:, 1]]).norm(dim=-1)[kept]
+    induced = batch.length[kept]
+    lost = (centred - components @ axes).square().sum(-1).mean()
+    return PrincipalReport(
+        _spread(induced / straight), _correlation(straight, induced), float(lost)
+    )
+
+
 @torch.no_grad()
 def distortion(
     decode: Decode | Metric, metric: Metric, codes: Tensor, batch: GeodesicBatch
@@ -134,14 +188,15 @@ def distortion(
     if int(kept.sum()) < 2:
         raise ValueError(f"only {int(kept.sum())} of {len(kept)} induced geodesics converged")
     induced, chosen = batch.length[kept], metric.dist(a, b)[kept]
-    ratio = induced / chosen
+    ratio, straight = induced / chosen, (a - b).norm(dim=-1)[kept]
     return DistortionReport(
         condition_median=float(condition.median()),
         condition_p95=float(condition.quantile(0.95)),
         log_scale_sd=float(eigenvalues.log().mean(-1).std() / 2),
         correlation=_correlation(chosen, induced),
-        correlation_euclidean=_correlation((a - b).norm(dim=-1)[kept], induced),
-        distortion=float(ratio.max() / ratio.min()),
+        correlation_euclidean=_correlation(straight, induced),
+        distortion=_spread(ratio),
+        distortion_euclidean=_spread(induced / straight),
         ratio_variation=float(ratio.std() / ratio.mean()),
         converged=float(kept.double().mean()),
         num_codes=len(codes),

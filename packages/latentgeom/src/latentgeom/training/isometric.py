@@ -15,13 +15,14 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from latentgeom.data.observations import Samples
 from latentgeom.data.partners import Pairs
 from latentgeom.metrics.metric import Metric
 from latentgeom.models.latent_model import Learnt
+from latentgeom.models.losses import isometry_loss
 from latentgeom.models.objective import isometric_objective, isometry_at, reconstruction_of
 from latentgeom.shell.checkpoints import keep_plain
 from latentgeom.shell.checks import positive
@@ -42,6 +43,8 @@ class IsometricAutoencoder(lightning.LightningModule):
         isometry_weight: Weight ``w`` of the isometry loss; zero trains a plain autoencoder.
         learning_rate: Largest step size of Adam; it follows a cosine to zero.
         seed: Seed of the times along geodesics.
+        penalty: Function of relative metrics and scale in the place of the isometry loss, for
+            instance a ``RelaxedPenalty``.
 
     References:
         Kingma & Ba (2015), Adam: A Method for Stochastic Optimization, arXiv:1412.6980;
@@ -56,6 +59,7 @@ class IsometricAutoencoder(lightning.LightningModule):
         isometry_weight: float = 1.0,
         learning_rate: float = 2e-3,
         seed: int = 0,
+        penalty: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= isometry_weight < math.inf:
@@ -64,7 +68,7 @@ class IsometricAutoencoder(lightning.LightningModule):
         self.save_hyperparameters()
         self.autoencoder = autoencoder
         self.isometry_weight, self.learning_rate = isometry_weight, learning_rate
-        self.seed = seed
+        self.seed, self.penalty = seed, penalty
         # Sums of all ranks in float64; a score that is no number is an error.
         self.reconstruction, self.isometry = (
             MeanMetric(nan_strategy="error").set_dtype(torch.float64) for _ in range(2)
@@ -102,7 +106,9 @@ class IsometricAutoencoder(lightning.LightningModule):
             loss = reconstruction_of(self.autoencoder, x, self.encode(x)).mean()
             self.log("train/reconstruction", loss, prog_bar=True)
             return loss
-        parts = isometric_objective(self.autoencoder, x, partner, self._times(batch))
+        penalty = self.penalty or isometry_loss
+        times = self._times(batch)
+        parts = isometric_objective(self.autoencoder, x, partner, times, penalty)
         self.log("train/reconstruction", parts.reconstruction, prog_bar=True)
         self.log("train/isometry", parts.isometry, prog_bar=True)
         return parts.reconstruction + self.isometry_weight * parts.isometry
