@@ -55,10 +55,10 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.metrics.metric import Metric as Metric
     from latentgeom.metrics.spd import PositiveDefinite as PositiveDefinite
     from latentgeom.models.latent_model import LatentModel as LatentModel
+    from latentgeom.models.losses import RelaxedPenalty as RelaxedPenalty
     from latentgeom.models.losses import conformal_distortion as conformal_distortion
     from latentgeom.models.losses import isometry_loss as isometry_loss
     from latentgeom.models.losses import relative_metric as relative_metric
-    from latentgeom.models.losses import RelaxedPenalty as RelaxedPenalty
     from latentgeom.models.losses import relaxed_distortion as relaxed_distortion
     from latentgeom.models.losses import volume_distortion as volume_distortion
     from latentgeom.models.networks import Autoencoder as Autoencoder
@@ -94,9 +94,9 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from latentgeom.pullback.pullback import torus as torus
     from latentgeom.reports.evaluation import DistortionReport as DistortionReport
     from latentgeom.reports.evaluation import PrincipalReport as PrincipalReport
-    from latentgeom.reports.evaluation import principal_report as principal_report
     from latentgeom.reports.evaluation import distortion as distortion
     from latentgeom.reports.evaluation import induced_geodesics as induced_geodesics
+    from latentgeom.reports.evaluation import principal_report as principal_report
     from latentgeom.reports.evaluation import random_pairs as random_pairs
     from latentgeom.reports.plots import LatentPlane as LatentPlane
     from latentgeom.reports.plots import draw_distances as draw_distances
