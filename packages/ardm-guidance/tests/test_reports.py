@@ -68,3 +68,21 @@ def test_a_report_says_what_could_not_be_scored(tmp_path, reference, monkeypatch
 def test_a_scaffold_that_is_none_is_one_line(tmp_path, reference):
     with pytest.raises(InputError, match="scaffold: expected a SMILES or SMARTS, got 'c1'"):
         evaluate(str(reference), str(reference), scaffold="c1", output=str(tmp_path))
+
+
+def test_what_is_taken_off_is_counted_and_changes_no_score(tmp_path, reference, capsys):
+    plain, marked = tmp_path / "plain.smi", tmp_path / "marked.smi"
+    plain.write_text("CC(F)Cl\nFC=CCl\nCCO\nCCC\n")
+    marked.write_text("C[C@H](F)Cl\nF/C=C/Cl\n[13CH3]CO\n[CH3:1]CC\n")
+    reports = []
+    for samples in (plain, marked):
+        out = tmp_path / samples.stem
+        evaluate(str(samples), str(reference), test=0.5, val=0, output=str(out))
+        reports.append(json.loads((out / "report.json").read_text()))
+    told = capsys.readouterr().out
+    assert reports[0]["scores"] == reports[1]["scores"]
+    assert reports[0]["moses"] == reports[1]["moses"]
+    assert reports[0]["removed"] == {"samples": {}, "reference": {}}
+    counts = {"stereo": 2, "isotopes": 1, "atom maps": 1}
+    assert reports[1]["removed"] == {"samples": counts, "reference": {}}
+    assert "samples: stereo removed: 2\nsamples: isotopes removed: 1" in told

@@ -130,10 +130,11 @@ def test_scores_are_the_same_with_known_forms_and_with_workers(smiles):
 def test_a_reference_is_kept_and_read_again(tmp_path, monkeypatch):
     monkeypatch.setenv("ARDM_GUIDANCE_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "own.smi"
-    source.write_text("OCC\nC1C\nC(=O)C\n")
+    source.write_text("OCC\nC1C\nC(=O)[13CH3]\n")
     first = canonical_reference(str(source), "SMILES", large=2)
     assert first[0] == ["CCO", "CC=O"]
     assert [item.row.line for item in first[1]] == [2]
+    assert first.removed == {"isotopes": 1}
     [kept] = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
         patch.setattr("ardm_guidance.scores.known._form", None)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from rdkit import Chem
 
-from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
+from ardm_guidance.sites.molecules import canonical_smiles, read_counting
 
 __all__ = ["Checked", "Scores", "check", "score"]
 
@@ -29,12 +29,14 @@ class Checked(NamedTuple):
         valid: RDKit reads it.
         num_fragments: Pieces, 0 where invalid.
         strained: A triple bond lies in a ring of 3 to 6 atoms: valid to RDKit, and to no chemist.
+        removed: What was taken off, by name: ``stereo``, ``isotopes``, ``atom maps``.
     """
 
     smiles: str
     valid: bool
     num_fragments: int
     strained: bool = False
+    removed: tuple[str, ...] = ()
 
 
 class Scores(NamedTuple):
@@ -72,11 +74,11 @@ def is_strained(molecule: Chem.Mol) -> bool:
 def check(smiles: str) -> Checked:
     """Read one generated SMILES."""
     try:
-        molecule = read_smiles(smiles)
+        molecule, removed = read_counting(smiles)
     except ValueError:
         return Checked(smiles, False, 0)
     canonical = canonical_smiles(molecule)
-    return Checked(canonical, True, canonical.count(".") + 1, is_strained(molecule))
+    return Checked(canonical, True, canonical.count(".") + 1, is_strained(molecule), removed)
 
 
 def score(checked: Sequence[Checked], training: Collection[str]) -> Scores:

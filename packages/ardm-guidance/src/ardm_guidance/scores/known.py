@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,15 +23,29 @@ from ardm_guidance.data.splits import Split
 from ardm_guidance.scores.workers import in_pieces
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.writing import whole
-from ardm_guidance.sites.molecules import canonical_smiles, read_smiles
+from ardm_guidance.sites.molecules import canonical_smiles, read_counting
 
-__all__ = ["Known", "canonical_reference", "known_molecules"]
+__all__ = ["Known", "Reference", "canonical_reference", "known_molecules"]
 
 _LARGE = 50_000
-_FORMAT = 1
+_FORMAT = 2
 # A source with a split of its own, and the source that holds its test molecules.
 _OWN_SPLIT = {"moses": "moses-test"}
 _PUBLISHED = {"moses": {"MOSES test": "test", "MOSES scaffold test": "test_scaffolds"}}
+
+
+class Reference(NamedTuple):
+    """A source in canonical form.
+
+    Attributes:
+        smiles: Canonical SMILES.
+        rejected: Rows that have none.
+        removed: How many have lost something by its name: ``stereo``, ``isotopes``, ``atom maps``.
+    """
+
+    smiles: list[str]
+    rejected: list[Rejected]
+    removed: dict[str, int]
 
 
 class Known(NamedTuple):
@@ -41,6 +56,7 @@ class Known(NamedTuple):
     held_out: list[str]
     split: str
     rejected: list[Rejected]
+    removed: dict[str, int]
     published: dict[str, str]
 
 
@@ -53,23 +69,26 @@ def known_molecules(source: str, column: str, split: Split, num_workers: int = 0
         split: Of sources that have none of their own.
         num_workers: Processes; none is this one.
     """
-    found, rejected = canonical_reference(source, column, num_workers)
+    found, rejected, removed = canonical_reference(source, column, num_workers)
     if source in _OWN_SPLIT:
-        held_out, more = canonical_reference(_OWN_SPLIT[source], column, num_workers)
+        held_out, more, lost = canonical_reference(_OWN_SPLIT[source], column, num_workers)
+        removed = dict(Counter(removed) + Counter(lost))
         training = set(found)
         words = f"{source.upper()}: {len(found)} train, {len(held_out)} test"
         everything = training.union(held_out)
-        return Known(training, everything, held_out, words, rejected + more, _PUBLISHED[source])
+        published = _PUBLISHED[source]
+        return Known(training, everything, held_out, words, rejected + more, removed, published)
     parts = split.indices(len(found))
     training = {found[index] for index in parts["train"].tolist()}
     held_out = [found[index] for index in parts["test"].tolist()]
-    return Known(training, set(found), held_out, split.describe(len(found)), rejected, {})
+    words = split.describe(len(found))
+    return Known(training, set(found), held_out, words, rejected, removed, {})
 
 
 def canonical_reference(
     source: str, column: str, num_workers: int = 0, large: int = _LARGE
-) -> tuple[list[str], list[Rejected]]:
-    """Canonical SMILES of a source, or what was kept of them, and the rows that have none.
+) -> Reference:
+    """Canonical SMILES of a source, or what was kept of them.
 
     Arguments:
         source: As for :func:`~ardm_guidance.data.files.source_files`.
@@ -91,14 +110,17 @@ def canonical_reference(
         for row, form in zip(rows, forms, strict=True)
         if form.smiles is None
     ]
+    removed = Counter(name for form in forms for name in form.removed)
+    reference = Reference(found, rejected, dict(removed))
     if len(found) >= large:
-        _keep(found, rejected, path)
-    return found, rejected
+        _keep(reference, path)
+    return reference
 
 
 class _Form(NamedTuple):
     smiles: str | None
-    reason: str
+    reason: str = ""
+    removed: tuple[str, ...] = ()
 
 
 def _forms(texts: Sequence[str]) -> list[_Form]:
@@ -107,7 +129,8 @@ def _forms(texts: Sequence[str]) -> list[_Form]:
 
 def _form(text: str) -> _Form:
     try:
-        return _Form(canonical_smiles(read_smiles(text)), "")
+        molecule, removed = read_counting(text)
+        return _Form(canonical_smiles(molecule), removed=removed)
     except ValueError as error:
         return _Form(None, str(error))
 
@@ -123,22 +146,23 @@ def _digest(source: str, column: str) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _read(path: Path) -> tuple[list[str], list[Rejected]] | None:
+def _read(path: Path) -> Reference | None:
     """What is kept, or none where it is missing or damaged."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             content = json.load(file)
         rejected = [Rejected(Row(*row), reason) for row, reason in content["rejected"]]
-        return content["smiles"], rejected
+        return Reference(content["smiles"], rejected, dict(content["removed"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
-def _keep(found: list[str], rejected: list[Rejected], path: Path) -> None:
+def _keep(reference: Reference, path: Path) -> None:
     """Write whole or not at all; a folder that cannot be written is no reason to stop."""
     content = {
-        "smiles": found,
-        "rejected": [(tuple(item.row), item.reason) for item in rejected],
+        "smiles": reference.smiles,
+        "rejected": [(tuple(item.row), item.reason) for item in reference.rejected],
+        "removed": reference.removed,
     }
     try:
         with whole(path, told=False) as partial, gzip.open(

@@ -5,6 +5,7 @@ training molecules for novelty, and its test and scaffold test sets with their p
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def evaluate(
     checked = [one for piece in pieces for one in piece]
     known = known_molecules(reference, column, split, num_workers)
     scores = score(checked, known.training)
+    lost = Counter(name for one in checked for name in one.removed)
+    removed = {"samples": dict(lost), "reference": known.removed}
     report = {
         "scores": scores._asdict(),
         "novel_against_whole_reference": score(checked, known.everything).novel,
@@ -82,13 +85,23 @@ def evaluate(
         "reference": reference,
         "split": known.split,
         "rejected_rows": _rejected(known.rejected),
+        "removed": removed,
         "sampling": _notes(Path(samples)),
         "likelihood": _json(Path(likelihood)) if likelihood else None,
         "versions": {"ardm-guidance": __version__, "rdkit": rdBase.rdkitVersion},
     }
     _pictures(checked, known.held_out, scores, folder, num_pictures, pattern)
     _write(report, folder / "report.json")
-    print(_line(scores, reference, known.split))  # noqa: T201
+    print(*_told(removed), _line(scores, reference, known.split), sep="\n")  # noqa: T201
+
+
+def _told(removed: dict[str, dict[str, int]]) -> list[str]:
+    """What was taken off before anything was compared, a line for each."""
+    return [
+        f"{place}: {name} removed: {count}"
+        for place, counts in removed.items()
+        for name, count in counts.items()
+    ]
 
 
 def _checked(texts: Sequence[str]) -> list[Checked]:
