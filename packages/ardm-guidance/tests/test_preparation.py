@@ -78,3 +78,17 @@ def test_a_network_of_other_numbers_is_refused(numbers, name):
     with pytest.raises(ValueError, match=name):
         check_network(GraphTransformer(*numbers), MoleculeAlphabet())
     check_network(GraphTransformer(8, 4, 12), MoleculeAlphabet())
+
+
+def test_what_a_few_large_molecules_cost_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.smi").write_text("\n".join(["C" * 8] * 30 + ["C" * 40]))
+    prepare("own.smi")
+    told = capsys.readouterr().out
+    assert "  1 have more than 8 heavy atoms: without them (--max_atoms 8)" in told
+    assert "an object takes 36 sites, now 820" in told
+    prepare("own.smi", output="small.yaml", max_atoms=8)
+    assert "have more than" not in capsys.readouterr().out
+    (tmp_path / "own.smi").write_text("\n".join("C" * n for n in range(5, 12)))
+    prepare("own.smi", output="even.yaml")
+    assert "have more than" not in capsys.readouterr().out

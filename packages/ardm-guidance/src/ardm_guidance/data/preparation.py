@@ -13,6 +13,7 @@ from ardm_guidance.data.splits import Split
 from ardm_guidance.shell.configuration import read_config, shipped_configs
 from ardm_guidance.shell.errors import InputError
 from ardm_guidance.shell.writing import claim, whole
+from ardm_guidance.sites.graphs import site_count
 from ardm_guidance.sites.molecules import (
     Fragments,
     MoleculeAlphabet,
@@ -22,6 +23,7 @@ from ardm_guidance.sites.molecules import (
 
 __all__ = ["prepare"]
 
+_COMMON = 0.95  # share of the molecules that are of a common size
 _RARE = 0.001  # share of the molecules below which an atom type is left out
 
 
@@ -61,6 +63,7 @@ def prepare(
     ]
     lines += [f"  {name} removed: {count}" for name, count in removed.items()]
     lines.append(f"  {len(types)} atom types: {', '.join(types)}; at most {largest} heavy atoms")
+    lines += _outsized(found) if max_atoms is None else []
     print("\n".join(lines))  # noqa: T201
     if not used:
         raise InputError(f"{source}: no usable molecule{_reasons(rejected)}")
@@ -87,6 +90,19 @@ def _read(
         except ValueError as error:
             rejected.append(Rejected(row, str(error)))
     return found, rejected, removed
+
+
+def _outsized(molecules: Sequence[Chem.Mol]) -> list[str]:
+    """What a few large molecules cost, where it is much: sites grow with the square of atoms."""
+    sizes = sorted(molecule.GetNumAtoms() for molecule in molecules)
+    common, largest = sizes[int(_COMMON * (len(sizes) - 1))], sizes[-1]
+    if site_count(largest) < 2 * site_count(common):
+        return []
+    return [
+        f"  {sum(size > common for size in sizes)} have more than {common} heavy atoms: without them"
+        f" (--max_atoms {common}) an object takes {site_count(common)} sites, now"
+        f" {site_count(largest)}"
+    ]
 
 
 def _types(molecule: Chem.Mol) -> set[str]:
