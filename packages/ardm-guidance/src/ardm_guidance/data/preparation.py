@@ -98,10 +98,10 @@ def _outsized(molecules: Sequence[Chem.Mol]) -> list[str]:
     common, largest = sizes[int(_COMMON * (len(sizes) - 1))], sizes[-1]
     if site_count(largest) < 2 * site_count(common):
         return []
+    number = sum(size > common for size in sizes)
     return [
-        f"  {sum(size > common for size in sizes)} have more than {common} heavy atoms: without them"
-        f" (--max_atoms {common}) an object takes {site_count(common)} sites, now"
-        f" {site_count(largest)}"
+        f"  {number} have more than {common} heavy atoms: without them (--max_atoms {common})"
+        f" an object takes {site_count(common)} sites, now {site_count(largest)}"
     ]
 
 
