@@ -273,3 +273,20 @@ def test_a_correction_that_counts_for_nothing_may_be_anything(store):
     assert correction_used(found)
     inside = given.domain.interior > 0
     assert run(found, batch)[:, 1, inside].isnan().all()
+
+
+def test_each_window_takes_the_weights_of_its_own_block(tmp_path):
+    torch.manual_seed(0)
+    fields = days()
+    given = data(written(tmp_path / "noisy.zarr", fields + torch.randn(fields.shape)))
+    found = silent(predictor(given))
+    windows = given.train_dataloader().dataset
+    batch = windows[torch.tensor([0, len(windows) // 2, len(windows) - 1])]
+    assert len(set(found._block(batch.sample).tolist())) == 3
+    together = run(found, batch)
+    for number in range(3):
+        alone = type(batch)(*(field[number : number + 1] for field in batch))
+        torch.testing.assert_close(together[number : number + 1], run(found, alone))
+    # The weights differ: those of another block give another forecast.
+    other = batch._replace(sample=batch.sample.flip(0))
+    assert (run(found, other)[0] - together[0]).abs().max() > 1e-2
