@@ -38,6 +38,7 @@ __all__ = ["Automatic"]
 LOOKS = 3  # at draws that outweigh the others
 CLIMBING = 100_000  # evaluations that climbs and refits are cut to without a budget
 SMALL_BUDGET = 5000
+FIRST_CLIMBS = 16  # with a small budget
 MOST_DIMENSIONS = 200  # in which climbs keep a matrix each
 
 
@@ -143,8 +144,8 @@ class Automatic(Method):
             target,
             generator=generator,
             # doubled as long as the budget allows: the first ones must arrive somewhere
-            num_starts=128 if self.budget is None else min(128, max(4, budget // 1000)),
-            most_starts=min(1024, budget // 50),
+            num_starts=128 if self.budget is None else _first_climbs(budget),
+            most_starts=max(FIRST_CLIMBS, min(1024, budget // 50)),
             most=math.inf if self.budget is None else 0.4 * budget,
         )
 
@@ -322,3 +323,8 @@ class Automatic(Method):
             ),
             num_evaluations=spent,
         )
+
+
+def _first_climbs(budget: int) -> int:
+    """Give the number of climbs to begin with: of sixteen one arrives, at 60 evaluations each."""
+    return min(128, max(4, min(FIRST_CLIMBS, budget // 60), budget // 1000))
