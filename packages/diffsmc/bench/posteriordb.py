@@ -2,6 +2,7 @@
 
     python bench/posteriordb.py FOLDER   # a clone of github.com/stan-dev/posteriordb
     python bench/posteriordb.py show
+    python bench/posteriordb.py lines    # lines of results.jsonl
 
 Every posterior of at most five parameters with reference draws but one, whose density takes an
 ordinary differential equation (one_comp_mm_elim_abs), with the default and with a budget of 5000
@@ -347,12 +348,33 @@ def show() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
+def lines() -> None:
+    """Print the shares that are met as the bench does."""
+    content = json.loads(RESULTS.read_text())
+    for budget in BUDGETS:
+        rows = [content[f"{name} {budget or 'default'}"] for name in MODELS]
+        for quantity, value, better in (
+            ("met_share", sum(map(met, rows)) / len(rows), "higher"),
+            ("largest_mean_error", max(row["mean"] for row in rows), "lower"),
+            ("evaluations", sorted(row["evaluations"] for row in rows)[len(rows) // 2], "lower"),
+        ):
+            record = {
+                "package": "diffsmc", "case": "posteriordb", "quantity": quantity, "ours": value,
+                "peer": None, "peer_name": None, "better": better, "seeds": [1],
+                "setting": f"{len(rows)} posteriors, 4 islands, budget {budget or 'none'}, against "
+                "10,000 reference draws; python bench/posteriordb.py",
+            }  # fmt: skip
+            print(json.dumps(record))
+
+
 def main() -> None:
-    """Measure or show."""
+    """Measure, show or print."""
     torch.set_num_threads(1)
     verb = sys.argv[1] if len(sys.argv) > 1 else "show"
     if verb == "show":
         show()
+    elif verb == "lines":
+        lines()
     else:
         measure(Path(verb))
 
