@@ -74,7 +74,7 @@ MADE = {
     "PotentialTraining": (
         lambda: diffsmc.PotentialTraining(diffsmc.VectorNetwork(2)), "learning_rate=0.002"
     ),
-    "StratifiedPath": (stratified, "target=GaussianMixture("),
+    "StratifiedPath": (stratified, "target=GaussianMixture in 2 dimensions"),
     "StudentMixture": (lambda: diffsmc.StudentMixture([[0.0]], [1.0], [1.0]), "1 dimension"),
     "TemperedPath": (lambda: diffsmc.TemperedPath(target(), gaussian()), "mean=[0.0, 0.0]"),
     "TrainedPotential": (trained, "potential.ckpt"),

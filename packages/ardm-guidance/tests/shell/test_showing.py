@@ -92,3 +92,20 @@ def test_an_object_without_settings_shows_its_size() -> None:
             self.weight = nn.Parameter(torch.zeros(1234))
 
     assert str(Bare()) == "Bare(1 234 parameters)"
+
+
+def test_a_module_that_says_what_it_is_is_believed() -> None:
+    """A density of no parameters is told by its own line."""
+
+    class Density(nn.Module):
+        def __repr__(self) -> str:
+            return "Density(dim=3)"
+
+    class Held(NamedTuple):
+        target: nn.Module
+        other: nn.Module
+
+        __str__ = in_a_line
+
+    line = str(Held(Density(), nn.Linear(2, 1)))
+    assert line == "Held(target=Density(dim=3), other=Linear(3 parameters))"

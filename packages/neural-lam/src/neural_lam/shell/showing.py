@@ -41,11 +41,17 @@ def _word(value: Any) -> str:
         return _short(f"{{{', '.join(f'{key}: {_word(one)}' for key, one in value.items())}}}")
     if isinstance(value, list | tuple) or type(value).__name__ in {"ModuleList", "Sequential"}:
         return _short(f"[{', '.join(map(_word, value))}]")
-    if hasattr(value, "parameters"):
+    if hasattr(value, "parameters") and not _has_line(value):
         return f"{type(value).__name__}({_size(value.parameters())})"
-    if isinstance(value, Callable):  # type: ignore[arg-type]
+    if isinstance(value, Callable) and not hasattr(value, "parameters"):  # type: ignore[arg-type]
         return getattr(value, "__name__", type(value).__name__)
     return _short(" ".join(repr(value).split()))
+
+
+def _has_line(value: Any) -> bool:
+    """Whether a class says by itself what its objects are, in place of a module's tree."""
+    home = next(base for base in type(value).__mro__ if "__repr__" in vars(base))
+    return home.__name__ not in {"Module", "object", "function"}
 
 
 def _numbers(values: Any) -> str:
