@@ -20,6 +20,7 @@ Needs ``qm9pack`` and ``fcd-torch`` (``pip install --no-deps``).
 
 import argparse
 import json
+import logging
 import math
 import os
 import statistics as stdlib_statistics
@@ -56,7 +57,6 @@ from ardm_guidance.scores.evaluation import check, score  # noqa: E402
 from ardm_guidance.scores.moses import distances, statistics  # noqa: E402
 from ardm_guidance.scores.plots import evaluations_plot  # noqa: E402
 from ardm_guidance.shell.checkpoints import read_checkpoint  # noqa: E402
-from ardm_guidance.shell.commands import quiet_lightning  # noqa: E402
 from ardm_guidance.sites.molecules import MoleculeAlphabet  # noqa: E402
 from ardm_guidance.training.discriminator import (  # noqa: E402
     DiscriminatorData,
@@ -79,7 +79,7 @@ SETTINGS = (
     "train_seconds", "guide_seconds", "negatives", "samples", "particles", "guide_start",
 )  # fmt: skip
 COLUMNS = ("valid", "valid_connected", "unique", "novel", "vun", "fcd", "snn")
-METHODS = ("unmasked", "unguided", "ardg", "fadg", "best", "bsdg")
+METHODS = ("unmasked", "unguided", "ardg", "fadg", "best", "proportional", "bsdg")
 
 
 class CpuBudget(lightning.Callback):
@@ -204,7 +204,7 @@ class Study:
             assert not molecules.rejected
             keep({"sites": molecules.sites, "smiles": molecules.smiles}, path)
         content = torch.load(path, weights_only=True)
-        return Molecules(content["sites"].to(torch.int8), content["smiles"], [])
+        return Molecules(content["sites"].to(torch.int8), content["smiles"], [], {})
 
     def data(self, seed: int) -> MoleculeData:
         """The molecules as a data module."""
@@ -541,7 +541,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is missing."""
     options = arguments()
-    quiet_lightning()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (".*torch.jit.*", ".*already saved during.*", ".*lru_cache.*"):
         warnings.filterwarnings("ignore", message=message)
     torch.set_num_threads(1)
