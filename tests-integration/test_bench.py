@@ -13,8 +13,9 @@ for path in sorted(one for one in Path(folder).glob("*.py") if "upstream" not in
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == module:
             home = importlib.import_module(node.module)
-            missing = [one.name for one in node.names if not hasattr(home, one.name)]
-            print(*(f"{path.name}:{node.lineno}: {node.module}.{one}" for one in missing), sep="\\n")
+            for one in node.names:
+                if not hasattr(home, one.name):
+                    print(f"{path.name}:{node.lineno}:{node.module}.{one.name}")
 """
 
 
