@@ -35,7 +35,7 @@ def test_unusable_files_get_one_line(tmp_path):
     cases = {
         "missing.csv": "no such file",
         "points.txt": "expected .npy, .npz, .csv, .zarr or .parquet",
-        "two.npz": "expected an array named 'code' or 'points'",
+        "two.npz": "several arrays, and none is named 'points'",
         "nan.csv": "must be finite",
         "text.csv": "line 2: 'two' is not a number",
     }
