@@ -16,6 +16,13 @@ import traceback
 import warnings
 from pathlib import Path
 
+# What a parser would take for a configuration of its own.
+TEXTS = {
+    "json": '{"class_path": "evil.Model"}',
+    "yaml": "{class_path: evil.Model}",
+    "file": "./evil.yaml",
+}
+
 
 def first(weights):
     """A weight of floating point that isn't empty."""
@@ -42,6 +49,16 @@ def change(kind, source, target):
         content["hyper_parameters"] = {"_class_path": "evil.Model", "x": 1}
     elif kind == "nest":
         parameters["network"] = {"class_path": "evil.Model", "init_args": {}}
+    elif kind in TEXTS:
+        parameters["network"] = TEXTS[kind]
+    elif kind == "escape":
+        away = "run/checkpoints/../../thesis.tex"
+        state = {"best_model_path": away, "last_model_path": away, "kth_best_model_path": away}
+        content["callbacks"] = dict.fromkeys(content["callbacks"], state)
+    elif kind == "moments":
+        content["optimizer_states"] = []
+    elif kind == "loops":
+        content["loops"] = dict.fromkeys(content["loops"], 5)
     elif kind == "function":
         parameters["activation"] = "evil.execute"
     torch.save(content, target)

@@ -280,6 +280,14 @@ def common(subject: Subject) -> list[Fault]:
         "not of this model|another",
     )
     checkpoint("weights alone", Change("lighten", subject.checkpoint), "weights alone")
+    checkpoint(
+        "callbacks that name somebody's files",
+        Change("escape", subject.checkpoint),
+        "its callbacks name files",
+        extra={"thesis.tex": "years of work"},
+    )
+    checkpoint("no state of the optimizer", Change("moments", subject.checkpoint), "optimizer")
+    checkpoint("loops that are numbers", Change("loops", subject.checkpoint), "can't be restored")
     checkpoint("weights that are no numbers", Change("poison", subject.checkpoint), "not finite")
 
     for address in (

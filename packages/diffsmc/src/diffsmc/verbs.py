@@ -203,7 +203,10 @@ def evidence(
         raise InputError("results: expected at least one name: file")
     begin = time.perf_counter()
     folder = Path(output)
-    claim(folder / "report.json")
+    claim(folder / "report.json", *_pictures_in(folder))
+    files = [_file_name(name) for name in results]
+    if len(set(files)) < len(files):
+        raise InputError(f"results: names differ by marks alone: {', '.join(results)}")
     runs = {name: read_result(path) for name, path in results.items()}
     report = build_report(runs, truth)
     _draw_all(runs, report["targets"], truth, folder)
@@ -222,6 +225,12 @@ def evidence(
             f"log Bayes factor {pair}: {factor['log_bayes_factor']:.3f}, "
             f"95 % [{low:.3f}, {high:.3f}]"
         )
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """Pictures of an earlier report that this one might replace."""
+    names = ("evidence", "weights", "schedule", "modes", "marginals*", "path_*", "importance_*")
+    return [path for name in names for path in sorted(folder.glob(f"{name}.png"))]
 
 
 def _file_name(name: str) -> str:

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 
 from latentgeom.shell.checkpoints import (
     CheckpointError,
+    blame_checkpoint,
     check_classes,
+    check_trainable,
     export,
     keep_plain,
     read_checkpoint,
@@ -152,3 +154,86 @@ def test_weights_are_exported_whole_and_once(tmp_path):
     assert {found.name for found in tmp_path.iterdir()} == {"a.ckpt", "weights.safetensors"}
     with pytest.raises(InputError, match="--overwrite"):
         export(str(path), str(output))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"best_model_path": "/run/checkpoints/../../thesis.ckpt", "dirpath": "/run/checkpoints"},
+        {"best_model_path": "run/../../thesis.ckpt"},
+        {"last_model_path": "/home/thesis.ckpt", "dirpath": "/run/checkpoints"},
+        {"kth_best_model_path": "/run/checkpoints/thesis.tex", "dirpath": "/run/checkpoints"},
+        {"best_k_models": {"/home/folder": 1.0}, "dirpath": "/run/checkpoints"},
+        {"best_k_models": ["/home/folder"], "dirpath": "/run/checkpoints"},
+        {"best_model_path": 5, "dirpath": "/run"},
+    ],
+)
+def test_callbacks_name_no_files_but_their_own_checkpoints(state, tmp_path):
+    """Lightning removes what such a state names."""
+    path = saved(tmp_path / "a.ckpt", callbacks={"ModelCheckpoint{}": state})
+    with pytest.raises(CheckpointError, match="its callbacks name files"):
+        read_checkpoint(path)
+
+
+def test_callbacks_of_a_run_that_was_moved_are_fine(tmp_path):
+    folder = "/elsewhere/checkpoints"
+    state = {
+        "dirpath": folder, "best_model_path": f"{folder}/last.ckpt", "last_model_path": "",
+        "kth_best_model_path": "", "best_k_models": {f"{folder}/last.ckpt": torch.tensor(1.0)},
+    }  # fmt: skip
+    read_checkpoint(saved(tmp_path / "a.ckpt", callbacks={"ModelCheckpoint{}": state, "x": {}}))
+
+
+@pytest.mark.parametrize("callbacks", [[1, 2], {"ModelCheckpoint": "state"}])
+def test_callbacks_have_states(callbacks, tmp_path):
+    with pytest.raises(CheckpointError, match="its callbacks have no states"):
+        read_checkpoint(saved(tmp_path / "a.ckpt", callbacks=callbacks))
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ({5: torch.ones(2)}, "a weight is named 5"),
+        ({"w": torch.ones(2, dtype=torch.complex64)}, "w is no plain tensor"),
+        ({"w": torch.ones(2, 2).to_sparse()}, "w is no plain tensor"),
+        ({"w": torch.ones(2, device="meta")}, "w is no plain tensor"),
+        ({"w": torch.zeros(1).expand(10**13)}, "w says to have 10000000000000 numbers"),
+    ],
+)
+def test_what_is_no_weight_is_refused(weights, reason, tmp_path):
+    torch.save({"state_dict": weights}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=reason):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+WHOLE = {
+    "optimizer_states": [{"state": {}}], "lr_schedulers": [], "loops": {"fit_loop": {}},
+    "epoch": 0, "global_step": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", WHOLE)
+def test_a_training_goes_on_with_the_whole_of_it_alone(key):
+    check_trainable("a.ckpt", WHOLE)
+    for value in (None, "x"):
+        with pytest.raises(CheckpointError, match=f"a.ckpt: .*its {key} is no"):
+            check_trainable("a.ckpt", {**WHOLE, key: value})
+    with pytest.raises(CheckpointError, match="no state of an optimizer"):
+        check_trainable("a.ckpt", {**WHOLE, "optimizer_states": []})
+    with pytest.raises(CheckpointError, match="weights alone"):
+        check_trainable("a.ckpt", {"state_dict": {}})
+
+
+def test_what_fails_elsewhere_is_not_the_checkpoints_fault():
+    try:
+        raise KeyError("ours")
+    except KeyError as error:
+        blame_checkpoint("a.ckpt", error)
+
+
+def test_a_checkpoint_is_not_replaced_by_its_weights(tmp_path):
+    path = saved(tmp_path / "a.ckpt")
+    permit_overwriting(True)
+    with pytest.raises(InputError, match="is read by this command"):
+        export(str(path), str(path))
+    assert read_checkpoint(path)

@@ -7,6 +7,7 @@ from latentgeom.shell.writing import (
     claim,
     note,
     permit_overwriting,
+    protect,
     resumable,
     resuming,
     summary,
@@ -76,19 +77,53 @@ def test_a_folder_of_other_things_is_never_replaced(tmp_path):
     assert names(tmp_path) == ["store.zarr", "thesis"]
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        ["zarr.json", "thesis.tex"],
+        [".zgroup", "notes/a.txt"],
+        ["weights.pt"],
+        ["m2m_a.pt", "my.pt"],
+    ],
+)
+def test_a_store_with_something_of_somebodys_in_it_is_never_replaced(inside, tmp_path):
+    folder = tmp_path / "o.zarr"
+    for name in inside:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    permit_overwriting(True)
+    with pytest.raises(InputError, match="a folder with other files"):
+        claim(folder)
+    assert all((folder / name).is_file() for name in inside)
+
+
+def test_what_is_read_is_never_the_output(tmp_path):
+    permit_overwriting(True)
+    source = tmp_path / "a.ckpt"
+    source.write_text("weights")
+    protect(source)
+    (tmp_path / "link").symlink_to(source)
+    for name in ("a.ckpt", "link", "b/../a.ckpt"):
+        with pytest.raises(InputError, match="is read by this command"):
+            claim(tmp_path / name)
+    permit_overwriting(True)
+    claim(source)
+
+
 def test_a_folder_of_tensors_is_a_result(tmp_path):
-    for name in ("old.pt", "new.pt"):
+    for name in ("mesh_features.pt", "g2m_edge_index.pt"):
         with whole(tmp_path / "graph") as partial:
             partial.mkdir()
             (partial / name).touch()
-    assert names(tmp_path / "graph") == ["new.pt"]
+    assert names(tmp_path / "graph") == ["g2m_edge_index.pt"]
 
 
 def test_a_failure_keeps_the_old_folder(tmp_path):
     with whole(tmp_path / "store") as partial:
         partial.mkdir()
         (partial / ".zgroup").touch()
-        (partial / "old").touch()
+        (partial / "old").mkdir()
+        (partial / "old" / ".zarray").touch()
     with pytest.raises(KeyboardInterrupt):
         fail(tmp_path / "store", KeyboardInterrupt())
     assert names(tmp_path) == ["store"]

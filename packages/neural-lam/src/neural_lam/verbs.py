@@ -214,7 +214,8 @@ def verify(
     """
     start = time.perf_counter()
     folder = Path(output)
-    claim(folder / "scores.nc", folder / "scores.png")
+    earlier = (*folder.glob("maps_*.png"), *folder.glob("animation_*.gif"))
+    claim(folder / "scores.nc", folder / "scores.png", *sorted(earlier))
     if report is not None:
         claim(report)
     result = verify_store(forecast, truth, rename=rename, uniform=uniform)

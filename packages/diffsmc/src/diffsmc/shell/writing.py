@@ -3,10 +3,11 @@
 `whole` gives a temporary name beside the final one, which replaces it once everything is on the
 disk. `claim` is asked before long work: it stops where results of an earlier run would be
 replaced, unless the command line said ``--overwrite``.  A folder is only replaced where it is a
-zarr store, or holds tensors alone.
+zarr store, or holds a graph's tensors, and nothing besides.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ __all__ = [
     "note",
     "overwrite",
     "permit_overwriting",
+    "protect",
     "relative",
     "resumable",
     "resuming",
@@ -26,12 +28,17 @@ __all__ = [
     "whole",
 ]
 
-# What a zarr store holds in any of its formats, and what says that a folder of tensors is one.
-_MARKS = {"zarr.json", ".zgroup", ".zarray", "metainfo.yaml"}
+# What says that a folder is a zarr store, or a part of one, and what else may lie in it.
+_MARKS = {"zarr.json", ".zgroup", ".zarray"}
+_CHUNKS = "c"
+_BESIDE = {*_MARKS, ".zattrs", ".zmetadata"}
+# The tensors of a graph as folders keep them.
+_TENSORS = re.compile(r"(g2m|m2g|m2m|mesh)(_\w+)?\.pt|metainfo\.yaml")
 
 _permitted = False
 _written: list[Path] = []
 _resumable: list[Path] = []
+_read: set[Path] = set()
 
 
 def permit_overwriting(permitted: bool) -> None:
@@ -40,6 +47,7 @@ def permit_overwriting(permitted: bool) -> None:
     _permitted = permitted
     _written.clear()
     _resumable.clear()
+    _read.clear()
 
 
 def overwrite() -> bool:
@@ -69,6 +77,8 @@ def claim(*paths: str | os.PathLike[str]) -> None:
 
 def _refuse_foreign(path: Path) -> None:
     """Never put a result in the place of a device, or of a folder that holds other things."""
+    if path.resolve() in _read:
+        raise InputError(f"{path}: is read by this command, and can't be its output")
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: neither a file nor a folder; a result can't replace it")
     inside = list(path.iterdir()) if path.is_dir() else []
@@ -77,8 +87,23 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _is_result(inside: list[Path]) -> bool:
-    """Whether a folder is a zarr store, or one of tensors alone."""
-    return bool(_MARKS & {entry.name for entry in inside}) or all(e.suffix == ".pt" for e in inside)
+    """Whether a folder is a zarr store, or one of a graph's tensors, and nothing besides."""
+    names = {entry.name for entry in inside}
+    if all(_TENSORS.fullmatch(name) for name in names):
+        return True
+    parts = (entry for entry in inside if entry.name not in _BESIDE)
+    return bool(_MARKS & names) and all(_is_part(entry) for entry in parts)
+
+
+def _is_part(entry: Path) -> bool:
+    """Whether an entry of a store is an array, a group, or the chunks of the one array it is."""
+    marked = entry.is_dir() and any((entry / mark).is_file() for mark in _MARKS)
+    return marked or (entry.is_dir() and entry.name == _CHUNKS)
+
+
+def protect(path: str | os.PathLike[str]) -> None:
+    """Say that a file is read: no result may take its place, not even with ``--overwrite``."""
+    _read.add(Path(path).resolve())
 
 
 @contextmanager

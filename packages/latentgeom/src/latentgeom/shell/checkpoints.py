@@ -17,17 +17,20 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
+from traceback import walk_tb
 from typing import Any
 
 import torch
 
 from latentgeom.shell.errors import InputError
-from latentgeom.shell.writing import claim, whole
+from latentgeom.shell.writing import claim, protect, whole
 
 __all__ = [
     "CheckpointError",
+    "blame_checkpoint",
     "built_classes",
     "check_classes",
+    "check_trainable",
     "export",
     "keep_plain",
     "read_checkpoint",
@@ -60,11 +63,94 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(weights, dict):
         raise CheckpointError(path, "not a training checkpoint: it has no 'state_dict'")
     for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.isnan().any():
-            raise CheckpointError(path, f"holds weights that are not finite: {name}")
+        _check_weight(path, name, value)
     if not isinstance(content.get("hyper_parameters", {}), dict):
         raise CheckpointError(path, "not a training checkpoint: its hyper-parameters have no names")
+    _check_callbacks(path, content.get("callbacks"))
+    protect(path)
     return content
+
+
+def _check_weight(path: str | os.PathLike[str], name: object, value: object) -> None:
+    """Refuse what is no weight, and one that says to hold more numbers than the file has."""
+    if not isinstance(name, str):
+        raise CheckpointError(path, f"not a training checkpoint: a weight is named {name!r}")
+    if not isinstance(value, torch.Tensor):
+        return
+    if value.layout != torch.strided or value.is_meta or value.is_complex():
+        raise CheckpointError(path, f"{name} is no plain tensor: {value.layout}, {value.dtype}")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(path, f"{name} says to have {value.numel()} numbers; it holds fewer")
+    if value.is_floating_point() and value.isnan().any():
+        raise CheckpointError(path, f"holds weights that are not finite: {name}")
+
+
+def _check_callbacks(path: str | os.PathLike[str], callbacks: object) -> None:
+    """Refuse states that name files outside their own folder: callbacks remove what they name."""
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, dict) or not all(
+        isinstance(state, dict | tuple | list | type(None)) for state in callbacks.values()
+    ):
+        raise CheckpointError(path, "not a training checkpoint: its callbacks have no states")
+    for state in callbacks.values():
+        if isinstance(state, dict) and not all(
+            _is_kept(name, state.get("dirpath")) for name in _named_files(state)
+        ):
+            raise CheckpointError(
+                path, "its callbacks name files that are no checkpoints of its run"
+            )
+
+
+def _named_files(state: dict[str, Any]) -> Iterator[object]:
+    """The files that a callback's state names."""
+    for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+        yield state.get(key) or None
+    best = state.get("best_k_models") or {}
+    yield from best if isinstance(best, dict) else [best]
+
+
+def _is_kept(name: object, folder: object) -> bool:
+    """Whether a name is that of a checkpoint in a folder, without a way out of it."""
+    if name is None:
+        return True
+    if not (isinstance(name, str) and isinstance(folder, str)):
+        return False
+    return (
+        ".." not in Path(name).parts
+        and Path(name).suffix == ".ckpt"
+        and Path(name).is_relative_to(folder)
+    )
+
+
+def check_trainable(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Refuse to go on with a training whose optimisers, or whose place in it, aren't there.
+
+    Raises:
+        CheckpointError: It holds weights alone, or a part of the rest.
+    """
+    if not content.get("optimizer_states") and not content.get("loops"):
+        reason = "holds weights alone, which can't be trained on; expected a whole checkpoint"
+        raise CheckpointError(path, reason)
+    kinds = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "epoch": int,
+             "global_step": int}  # fmt: skip
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise CheckpointError(path, f"not a whole checkpoint: its {key} is no {kind.__name__}")
+    if not content["optimizer_states"]:
+        raise CheckpointError(path, "not a whole checkpoint: it has no state of an optimizer")
+
+
+def blame_checkpoint(path: str | os.PathLike[str], error: Exception) -> None:
+    """What fails while Lightning restores a checkpoint is the checkpoint's fault.
+
+    Raises:
+        CheckpointError: The error arose there; otherwise nothing happens.
+    """
+    frames = (frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__))
+    if any("checkpoint_connector" in name for name in frames):
+        reason = f"can't be restored: {type(error).__name__}: {' '.join(str(error).split())}"
+        raise CheckpointError(path, reason) from error
 
 
 def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:

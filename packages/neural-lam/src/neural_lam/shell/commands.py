@@ -5,10 +5,8 @@ chooses what is imported, and the run's folder (``trainer.default_root_dir``) ho
 that a run writes.
 """
 
-import logging
 import os
 import sys
-import warnings
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,8 +30,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from neural_lam.shell.checkpoints import (
     CheckpointError,
+    blame_checkpoint,
     built_classes,
     check_classes,
+    check_trainable,
     export,
     read_checkpoint,
 )
@@ -41,7 +41,7 @@ from neural_lam.shell.configuration import check_yaml, resolve_configs
 from neural_lam.shell.errors import InputError, Stopped
 from neural_lam.shell.explanation import check_keys, explain, innermost
 from neural_lam.shell.guards import NonFiniteError, NonFiniteGuard
-from neural_lam.shell.logs import keep_logs
+from neural_lam.shell.logs import keep_logs, quiet_lightning
 from neural_lam.shell.settings import (
     check_checkpoint,
     check_seed,
@@ -92,7 +92,7 @@ def run(application: Application, arguments: Sequence[str]) -> None:
     # A class of the user, given by class_path, stands where the command is run.
     sys.path.append(os.getcwd())
     _read_safely()
-    _quiet_lightning()
+    quiet_lightning()
     if application.num_threads and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(application.num_threads)
     verb, words = arguments[0], {word.partition("=")[0] for word in arguments}
@@ -189,11 +189,11 @@ class CommandLine(LightningCLI):
         if "://" in str(path) or str(path).startswith("registry"):
             raise InputError(f"{path}: ckpt_path must be a local file; download it first")
         content = read_checkpoint(path)
-        if self.config.subcommand in _TRAINING and "optimizer_states" not in content:
-            reason = "holds weights alone, which can't be trained on; expected a whole checkpoint"
-            raise CheckpointError(path, reason)
+        if self.config.subcommand in _TRAINING:
+            check_trainable(path, content)
+        # Nothing is built from it: what Lightning would do here parses its hyper-parameters, and
+        # text among them may be a configuration of its own. The user's alone counts.
         self._check_built(path, content, options.get("model"))
-        super()._parse_ckpt_path()
 
     def _check_built(self, path: str, content: dict[str, Any], model: Any) -> None:
         """Nothing is built from a checkpoint but this package's, torch's or the user's classes."""
@@ -273,6 +273,9 @@ class CommandLine(LightningCLI):
             reason = str(error).strip().splitlines()[-1].strip()
             path = self._get(self.config, "ckpt_path")
             raise CheckpointError(path, f"not of this model: {reason}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            blame_checkpoint(self._get(self.config, "ckpt_path"), error)
+            raise
         except (KeyboardInterrupt, SystemExit, Stopped) as stop:
             self._stop(stop)
         finally:
@@ -325,25 +328,6 @@ class _KeptConfig(SaveConfigCallback):
 
 def _plain(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-
-
-_TIPS = (
-    ".*torch.jit.*",
-    ".*does not have many workers.*",
-    ".*LightningCLI's args parameter.*",
-    "No seed found",
-    "Checkpoint directory .* exists and is not empty",
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*smaller than the logging interval.*",
-)
-
-
-def _quiet_lightning() -> None:
-    """Keep progress and warnings of a run, drop advertisements and tips."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in _TIPS:
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _read_safely() -> None:

@@ -4,6 +4,8 @@ Lightning's logger makes its folder and writes the hyper-parameters before the f
 a run that fails early would leave a folder of its own behind.
 """
 
+import logging
+import warnings
 from pathlib import Path
 
 import lightning.pytorch as lightning
@@ -12,9 +14,29 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from neural_lam.shell.writing import note, relative
 
-__all__ = ["keep_logs"]
+__all__ = ["keep_logs", "quiet_lightning"]
 
 _METRICS, _PARAMETERS = "metrics.csv", "hparams.yaml"
+
+
+_TIPS = (
+    ".*torch.jit.*",
+    ".*does not have many workers.*",
+    ".*LightningCLI's args parameter.*",
+    "No seed found",
+    "Checkpoint directory .* exists and is not empty",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*smaller than the logging interval.*",
+    ".*overridden `on_after_batch_transfer` in.*",
+)
+
+
+def quiet_lightning() -> None:
+    """Keep progress and warnings of a run, drop advertisements and tips."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _TIPS:
+        warnings.filterwarnings("ignore", message=message)
 
 
 @rank_zero_only
