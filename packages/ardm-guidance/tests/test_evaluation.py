@@ -28,3 +28,9 @@ def test_pieces_are_counted():
 def test_nothing_to_score_is_refused(samples):
     with pytest.raises(ValueError, match=f"among {len(samples)} samples"):
         score([check(smiles) for smiles in samples], set())
+
+
+def test_what_would_end_the_process_is_an_invalid_sample():
+    for text in ("C" * 20_000, "C(" * 9000):
+        checked = check(text)
+        assert (checked.valid, checked.num_fragments) == (False, 0)

@@ -314,3 +314,16 @@ def test_targets_say_what_is_known(capsys):
     shown = capsys.readouterr().out
     assert "dimension 32, log Z = 164.696, exact samples, mode masses" in shown
     assert ":math:" not in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"), [("def f(:", "SyntaxError"), ("1 / 0", "ZeroDivisionError")]
+)
+def test_a_module_that_fails_is_one_line(source, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"own_{reason.lower()}"
+    (tmp_path / f"{name}.py").write_text(source)
+    code, line = answer(capsys, "sample", "--target", f"{name}.f", "--dim", "2", "--output", "r.nc")
+    assert code == 2
+    assert f"module '{name}' can't be imported: {reason}" in line

@@ -167,6 +167,10 @@ def find_function(path: str) -> Callable[[Tensor], Tensor]:
         found = import_module(module)
     except ImportError as error:
         raise InputError(f"target: {path}: {error}") from error
+    except Exception as error:
+        # A module of the user's own: whatever it does wrong is for the user to mend.
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"target: module {module!r} can't be imported: {reason}") from error
     if not hasattr(found, name):
         near = near_miss(name, [n for n in dir(found) if not n.startswith("_")])
         raise InputError(f"target: module {module!r} has no attribute {name!r}{near}")

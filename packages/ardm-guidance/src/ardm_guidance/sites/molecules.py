@@ -48,6 +48,8 @@ _BONDS = (
     Chem.BondType.DOUBLE,
     Chem.BondType.TRIPLE,
 )
+# RDKit recurses along a molecule and ends the process where one is too long.
+_LONGEST = 2000
 _AROMATIC = Chem.BondType.AROMATIC
 
 
@@ -104,6 +106,8 @@ def read_counting(smiles: str) -> tuple[Chem.Mol, tuple[str, ...]]:
     Raises:
         ValueError: RDKit cannot read it, or there is no atom in it.
     """
+    if len(smiles) > _LONGEST:
+        raise ValueError(f"{len(smiles)} characters, at most {_LONGEST} are read")
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:

@@ -53,17 +53,42 @@ def read_result(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: no such file")
     try:
         data = _read_zarr(file) if file.is_dir() else az.from_netcdf(str(file), engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # What a damaged file does to its reader isn't known: h5netcdf ends in AttributeError, too.
         raise InputError(f"{path}: not a NetCDF or zarr result ({error})".splitlines()[0]) from None
     missing = [g for g in ("weighted_posterior", "schedule", "evidence") if g not in data.groups()]
     if missing:
         raise InputError(f"{path}: no result of diffsmc: group {missing[0]!r} is missing")
+    _check_evidence(path, data)
     lacking = [name for name in ("renewal", "invalid") if name not in data["schedule"]]
     if lacking:
         raise InputError(
             f"{path}: of an earlier version, its schedule lacks {lacking[0]!r}; run anew"
         )
     return data
+
+
+_TEXTS = ("path", "reason", "notes", "settings")
+
+
+def _check_evidence(path: str | os.PathLike[str], data: Any) -> None:
+    """Refuse a result without its evidence, or without what says how it was found."""
+    if "log_normalizer" not in data["evidence"]:
+        raise InputError(f"{path}: no result of diffsmc: its evidence lacks 'log_normalizer'")
+    for name in (*_TEXTS, "unbiased", "num_evaluations"):
+        if name not in data.attrs:
+            raise InputError(f"{path}: no result of diffsmc: attribute {name!r} is missing")
+    for name in _TEXTS:
+        if not isinstance(data.attrs[name], str):
+            kind = type(data.attrs[name]).__name__
+            raise InputError(f"{path}: attribute {name!r}: expected text, got {kind}")
+    for name in ("notes", "settings"):
+        try:
+            json.loads(data.attrs[name])
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: attribute {name!r}: expected JSON ({error})") from None
+    if np.isnan(np.asarray(data["evidence"]["log_normalizer"])).any():
+        raise InputError(f"{path}: its log_normalizer holds values that are no numbers")
 
 
 def to_record(data: Any) -> Record:

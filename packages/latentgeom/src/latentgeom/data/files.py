@@ -232,8 +232,8 @@ def read_table(name: str, labels: str | None = None, width: int | None = None) -
     if path.suffix not in _READERS:
         kinds = ".npy, .npz, .csv, .zarr or .parquet"
         raise InputError(f"{name}: expected {kinds}{near_miss(path.suffix, _READERS)}")
-    if not path.exists():
-        raise InputError(f"{name}: no such file")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"{name}: {'not a file' if path.exists() else 'no such file'}")
     try:
         read = _READERS[path.suffix](path, labels)
         real = np.asarray(read.values)
